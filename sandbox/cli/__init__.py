@@ -1,0 +1,1 @@
+"""`saggar …`: one verb a user story."""

@@ -1,0 +1,81 @@
+"""`saggar doctor`: what holds on this machine, found by trying."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from sandbox.cli.session import console, print_json, session, told
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command to the program."""
+    app.command(epilog="Example: saggar doctor --json")(doctor)
+
+
+@told
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Check walls, cryptography, versions and the state directory; exit 8 where the walls are below standard 体检."""
+    from sandbox.crypto.selftest import provider_reports
+    from sandbox.runtime.host.guests import GuestHost
+    from sandbox.runtime.host.report import Level
+    from sandbox.service.compose import versions
+
+    with GuestHost(least=Level.NONE) as host:
+        walls = host.report
+    providers = provider_reports()
+    state = _state_report()
+    if as_json:
+        print_json(
+            {
+                "isolation": walls.to_record(),
+                "cryptography": [
+                    {"primitive": p.primitive, "provider": p.provider, "held": p.held, "detail": p.detail}
+                    for p in providers
+                ],
+                "versions": versions(),
+                "state": state,
+            }
+        )
+    else:
+        _show(walls, providers, versions(), state)
+    if walls.level < Level.STANDARD or not all(
+        any(p.held for p in providers if p.primitive == q.primitive) for q in providers
+    ):
+        raise SystemExit(8)
+
+
+def _show(walls: Any, providers: Any, known: dict[str, str], state: dict[str, str]) -> None:
+    table = Table(title=f"walls around programs 隔离: {walls.level.name} (kernel {walls.kernel})", title_justify="left")
+    for heading in ("layer 层", "held 有效", "tried 尝试"):
+        table.add_column(heading)
+    for layer in walls.layers:
+        table.add_row(layer.name, "[green]yes[/]" if layer.held else "[red]no[/]", layer.detail)
+    console.print(table)
+    table = Table(title="cryptography 密码: official vectors at start", title_justify="left")
+    for heading in ("primitive 算法", "provider 实现", "held 有效", "detail"):
+        table.add_column(heading)
+    for provider in providers:
+        table.add_row(
+            provider.primitive,
+            provider.provider,
+            "[green]yes[/]" if provider.held else "[yellow]no[/]",
+            provider.detail,
+        )
+    console.print(table)
+    console.print("versions 版本: " + ", ".join(f"{name} {number}" for name, number in known.items()))
+    console.print("state 状态目录: " + "; ".join(f"{name}: {what}" for name, what in state.items()))
+
+
+def _state_report() -> dict[str, str]:
+    from sandbox.errors import SaggarError
+    from sandbox.service.compose import open_records
+
+    try:
+        with open_records(session.state) as records:
+            records.ledger.check_tree()
+            return {"directory": str(session.state), "log": f"{records.ledger.size} entries, both trees whole"}
+    except SaggarError as error:
+        return {"directory": str(session.state), "log": f"{error.message} ({error.code})"}

@@ -1,0 +1,159 @@
+"""Tables for people: answers with their error bars, quotes, accounts, jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from sandbox.jobs.quoting import AccountLine, JobQuote
+from sandbox.model.exact import decimal_text
+from sandbox.model.loss import PrivacyLoss
+from sandbox.model.question import Answer, ColumnRole
+from sandbox.privacy.accounting import people_loss
+
+_BAR_WIDTH = 24
+
+
+def answer_table(answer: Answer, *, title: str, rows: int = 30) -> Table:
+    """Return an answer as a table: keys, values with the half-width of their 95 % interval, and a bar of the first value."""
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for column in answer.columns:
+        measure = f" ({column.measure_en} {column.measure_zh})".rstrip() if column.measure_en else ""
+        heading = f"{column.name}{measure}\n{column.label_zh}"
+        table.add_column(heading, justify="left" if column.role is ColumnRole.KEY else "right")
+    values = [i for i, column in enumerate(answer.columns) if column.role is ColumnRole.VALUE]
+    barred = values[0] if values and len(answer.rows) > 1 else None
+    if barred is not None:
+        table.add_column(f"{answer.columns[barred].name} with 95 % interval\n含95%区间", no_wrap=True)
+    most = (
+        max((_number(answer.upper[r][barred]) for r in range(len(answer.rows))), default=0.0)
+        if barred is not None
+        else 0.0
+    )
+    for index, row in enumerate(answer.rows[:rows]):
+        cells: list[str | Text] = [
+            _cell(row[i], answer.lower[index][i], answer.upper[index][i]) if i in values else _key(row[i])
+            for i in range(len(row))
+        ]
+        if barred is not None:
+            cells.append(_bar(row[barred], answer.lower[index][barred], answer.upper[index][barred], most))
+        table.add_row(*cells)
+    if len(answer.rows) > rows:
+        table.caption = f"… and {len(answer.rows) - rows} more rows in the release"
+    return table
+
+
+def output_table(name: str, output: dict[str, Any], *, rows: int = 20) -> Table:
+    """Return a declared output of a program as a table."""
+    table = Table(title=f"{name} ({output['kind']})", title_justify="left")
+    if output["kind"] == "number":
+        table.add_column(name)
+        table.add_row(_plain(output["value"]))
+        return table
+    for column, kind in output["columns"]:
+        table.add_column(column, justify="left" if kind == "text" else "right")
+    for row in output["rows"][:rows]:
+        table.add_row(*(_plain(cell) for cell in row))
+    return table
+
+
+def quote_tables(quote: JobQuote) -> list[Table | Text]:
+    """Return a quote as tables: what it costs, what it may, how good it would be."""
+    parts: list[Table | Text] = [accounts_table(list(quote.accounts), title="what it would cost 预计消耗")]
+    if quote.question is not None:
+        q = quote.question
+        table = Table(title="how good it would be 预计精度", title_justify="left")
+        for heading in ("value 指标", "noise 噪声", "standard error 标准误", "95 % half-width 95%半宽", "for 适用"):
+            table.add_column(heading)
+        for s in q.statistics:
+            table.add_row(
+                s.name,
+                f"{s.mechanism}, scale {s.noise_scale:,.4g}",
+                f"{s.standard_error:,.4g}",
+                f"± {s.half_width_95:,.4g}",
+                "each cell" if s.reference_count is None else f"a cell of {s.reference_count:,} rows",
+            )
+        parts.append(table)
+        keys = {
+            "public": f"public keys, {q.cells} cells",
+            "private": f"private keys, shown from about {q.threshold:,.0f} units" if q.threshold else "private keys",
+            "none": "one row",
+        }
+        parts.append(Text(f"keys: {keys.get(q.keys, q.keys)}; bound: {q.bounding}"))
+        parts += [Text(f"note: {note}") for note in q.notes]
+    clauses = ", ".join(quote.decision.clauses)
+    word = Text("allowed 允许", style="green") if quote.allowed else Text("not allowed 不允许", style="red")
+    parts.append(
+        Text.assemble(word, f" by clause {clauses}" if quote.decision.allowed is quote.allowed else " by the budget")
+    )
+    return parts
+
+
+def accounts_table(lines: list[AccountLine], *, title: str) -> Table:
+    """Return accounts as a table with bars."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("account 账户", "limit 上限 ρ", "remaining 剩余 ρ", "asked 申请 ρ", "left 剩余比例"):
+        table.add_column(heading)
+    for line in lines:
+        share = float(line.remaining.rho / line.limit.rho) if line.limit.rho else 0.0
+        filled = round(share * 10)
+        asked = _rho(line.asked) if line.asked.rho else ""
+        style = "" if line.enough else "red"
+        table.add_row(
+            line.account,
+            _rho(line.limit),
+            _rho(line.remaining),
+            asked,
+            "█" * filled + "░" * (10 - filled) + f" {share:.0%}",
+            style=style,
+        )
+    return table
+
+
+def loss_text(loss: PrivacyLoss) -> str:
+    """Return a loss for people: rho, and epsilon at delta."""
+    epsilon, delta = people_loss(loss)
+    return f"ρ = {_rho(loss)}, that is ε ≤ {epsilon} at δ = {delta}"
+
+
+def _rho(loss: PrivacyLoss) -> str:
+    return decimal_text(loss.rho, digits=6, round_up=True)
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _key(value: Any) -> str:
+    return "(missing 缺失)" if value is None else str(value)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def _cell(value: Any, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "–"
+    shown = f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+    if low is None or high is None:
+        return shown
+    half = (high - low) / 2
+    return f"{shown} ± {half:,.0f}" if isinstance(value, int) else f"{shown} ± {half:,.2f}"
+
+
+def _bar(value: Any, low: float | None, high: float | None, most: float) -> Text:
+    if value is None or most <= 0:
+        return Text("")
+
+    def place(x: float | None) -> int:
+        return max(0, min(_BAR_WIDTH, round(_number(x) / most * _BAR_WIDTH)))
+
+    start, end, tip = place(low), place(high), place(value)
+    text = Text("█" * min(start, tip), style="cyan")
+    text.append("├" + "─" * max(0, end - start - 2) + "┤" if end - start > 1 else "│", style="yellow")
+    return text

@@ -1,0 +1,100 @@
+"""What every command shares: the state directory, passphrases, the terminal, and how errors are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from sandbox.errors import KeyUnavailableError, SaggarError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+@dataclass(slots=True)
+class Session:
+    """The options before the verb.
+
+    Attributes:
+        state: the state directory.
+        wait_s: how long to wait for another process that writes to it, in seconds.
+    """
+
+    state: Path = Path("saggar-state")
+    wait_s: float = 5.0
+
+
+session = Session()
+
+
+def passphrase_for(name: str) -> str:
+    """Return the passphrase of key `name`: SAGGAR_PASSPHRASE_<NAME>, SAGGAR_PASSPHRASE, or a prompt.
+
+    Raises:
+        KeyUnavailableError: neither variable is set and there is nobody to ask.
+    """
+    variable = f"SAGGAR_PASSPHRASE_{name.upper().replace('-', '_').replace('.', '_')}"
+    for candidate in (variable, "SAGGAR_PASSPHRASE"):
+        if os.environ.get(candidate):
+            return os.environ[candidate]
+    if sys.stdin.isatty():
+        return str(typer.prompt(f"passphrase of key {name}", hide_input=True))
+    raise KeyUnavailableError(
+        f"no passphrase was given for key `{name}`",
+        hint=f"set {variable} or SAGGAR_PASSPHRASE, or run in a terminal",
+        code="vault.key_unavailable.no_passphrase",
+    )
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON, and nothing else, on standard output."""
+    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2, sort_keys=True) + "\n")
+
+
+def told(command: Callable[P, T]) -> Callable[P, T]:
+    """Let a command's refusals be told in two lines, with the exit code of their family."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except SaggarError as error:
+            if kwargs.get("as_json"):
+                print_json({"error": error.to_dict()})
+            tell(error)
+        except KeyboardInterrupt:
+            errors.print("[yellow]stopped[/]; what was reserved by a running job is charged at the next command")
+            raise SystemExit(EXIT_INTERRUPTED) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as fault:
+            if os.environ.get("SAGGAR_TRACEBACK"):
+                raise
+            errors.print(f"[red]fault:[/] {type(fault).__name__} inside saggar; this is our mistake, not yours")
+            errors.print("[cyan]hint:[/] run again with SAGGAR_TRACEBACK=1 and report what it prints")
+            raise SystemExit(EXIT_BUG) from None
+
+    return run
+
+
+def tell(error: SaggarError) -> NoReturn:
+    """Print an error as people read it and end with its family's exit code."""
+    errors.print(f"[red]refused[/] [dim]{escape(error.code)}[/]  {escape(error.message)}", soft_wrap=True)
+    errors.print(f"[cyan]hint:[/] {escape(error.hint)}", soft_wrap=True)
+    raise SystemExit(type(error).exit_status)

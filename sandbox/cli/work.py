@@ -1,0 +1,293 @@
+"""`saggar quote`, `submit`, `jobs`, `show` and `budget`: the operator's data engineer."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from sandbox.cli.datasets import read_text
+from sandbox.cli.delivery import Delivery, deliver
+from sandbox.cli.session import console, passphrase_for, print_json, session, told
+from sandbox.crypto.entropy import random_bytes
+from sandbox.errors import InputError
+from sandbox.model.digest import short
+from sandbox.model.job import JobSpec, JobState
+
+_STATE_ZH = {
+    JobState.SUBMITTED: "已提交",
+    JobState.ADMITTED: "已准入",
+    JobState.RESERVED: "已预留",
+    JobState.OPENED: "已开封",
+    JobState.GATED: "已过闸",
+    JobState.RELEASED: "已出窑",
+    JobState.REFUSED: "已拒绝",
+    JobState.FAILED: "已失败",
+    JobState.RECOVERED: "已按全额计费",
+}
+
+JobArgument = Annotated[Path | None, typer.Argument(help="A job file (YAML); or give --sql.")]
+SqlOption = Annotated[str | None, typer.Option("--sql", help="One question, instead of a job file.")]
+EpsilonOption = Annotated[str | None, typer.Option(help="With --sql: the loss as epsilon, exact text.")]
+DeltaOption = Annotated[str, typer.Option(help="With --sql: delta for --epsilon.")]
+AgreementOption = Annotated[str | None, typer.Option(help="With --sql: the agreement, where there are several.")]
+RowsOption = Annotated[int | None, typer.Option(help="With --sql: rows of one unit that may count.")]
+AsOption = Annotated[str | None, typer.Option("--as", help="Whose key signs. Default: the agreement's operator.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.command(
+        epilog="Example: saggar quote --sql 'SELECT age, COUNT(*) AS n FROM encounters GROUP BY age' --epsilon 0.5"
+    )(quote)
+    app.command(epilog="Example: saggar submit examples/hospital/job_python.yaml")(submit)
+    app.command(epilog="Example: saggar jobs --json")(jobs)
+    app.command(epilog="Example: saggar show 3f2a9c1b7d04")(show)
+    app.command(epilog="Example: saggar budget")(budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line asked for: a job file's terms and its code."""
+
+    job: Any
+    code: str
+
+
+@told
+def quote(
+    job: JobArgument = None,
+    sql: SqlOption = None,
+    epsilon: EpsilonOption = None,
+    delta: DeltaOption = "1e-7",
+    agreement: AgreementOption = None,
+    rows: RowsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a job would cost, whether it is allowed, and how good its answer would be; costs nothing 报价."""
+    from sandbox.cli.render import quote_tables
+    from sandbox.jobs.quoting import quote_job
+    from sandbox.jobs.specify import specify
+    from sandbox.service.compose import open_records
+
+    with open_records(session.state) as records:
+        asked = read_job(records, job, sql, epsilon, delta, agreement, rows)
+        spec = specify(records, asked.job, asked.code)
+        quoted = quote_job(records, spec, asked.code, operator=operator_of(records, spec))
+    if as_json:
+        print_json(quoted.to_record())
+        return
+    for part in quote_tables(quoted):
+        console.print(part)
+
+
+@told
+def submit(
+    job: JobArgument = None,
+    sql: SqlOption = None,
+    epsilon: EpsilonOption = None,
+    delta: DeltaOption = "1e-7",
+    agreement: AgreementOption = None,
+    rows: RowsOption = None,
+    as_name: AsOption = None,
+    again: Annotated[bool, typer.Option("--again", help="Ask again with fresh noise, and pay again.")] = False,
+    out: Annotated[Path, typer.Option(help="Where the release, its receipt, table and picture go.")] = Path("releases"),
+    as_json: JsonOption = False,
+) -> None:
+    """Sign a job, run it, and take what leaves: the release with its receipt 提交."""
+    from sandbox.jobs.specify import specify
+    from sandbox.service.compose import open_engine
+
+    with open_engine(
+        session.state, passphrase=passphrase_for("sandbox"), purpose="submit", wait_s=session.wait_s
+    ) as engine:
+        asked = read_job(engine, job, sql, epsilon, delta, agreement, rows)
+        spec = specify(engine, asked.job, asked.code, nonce=random_bytes(8).hex() if again else None)
+        delivery = run_and_deliver(engine, spec, asked.code, as_name=as_name, out=out, quiet=as_json)
+    if as_json:
+        print_json(delivery.to_record())
+        return
+    delivery.show(console)
+
+
+@told
+def jobs(as_json: JsonOption = False) -> None:
+    """List the jobs in the log, newest first 作业."""
+    from sandbox.cli.render import _rho
+    from sandbox.service.compose import open_records
+
+    with open_records(session.state) as records:
+        known = sorted(records.state().jobs.values(), key=lambda facts: -facts.submitted_seq)
+    if as_json:
+        print_json([facts.to_record() for facts in known])
+        return
+    table = Table(title="jobs 作业", title_justify="left")
+    for heading in ("job 作业", "name 名称", "kind", "state 状态", "posted 消耗 ρ", "why 原因"):
+        table.add_column(heading)
+    for facts in known:
+        state = f"{facts.state.value} {_STATE_ZH[facts.state]}"
+        table.add_row(short(facts.job), facts.name, facts.kind, state, _rho(facts.posted), facts.ending or "")
+    console.print(table)
+
+
+@told
+def show(
+    job: Annotated[str, typer.Argument(help="The job's digest, or the first digits of it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show one job: its state, its entries, and what left 详情."""
+    from sandbox.cli.delivery import show_release
+    from sandbox.model.release import Release
+    from sandbox.service.compose import open_records
+
+    with open_records(session.state) as records:
+        facts = find_job(records, job)
+        entries = [e for e in records.ledger.entries(0, records.ledger.size) if e.body.get("job") == facts.job]
+        release = Release.parse(records.documents.get(facts.release)) if facts.release else None
+    if as_json:
+        print_json(
+            {
+                "job": facts.to_record(),
+                "entries": [{"seq": e.seq, "at": e.at, "kind": e.kind.value, "body": e.body} for e in entries],
+                "release": release.to_record() if release else None,
+            }
+        )
+        return
+    table = Table(title=f"job {short(facts.job)}: {facts.name}", title_justify="left")
+    for heading in ("entry", "at (UTC)", "kind"):
+        table.add_column(heading)
+    for entry in entries:
+        table.add_row(str(entry.seq), entry.at, entry.kind.value)
+    console.print(table)
+    console.print(
+        f"{facts.state.value} {_STATE_ZH[facts.state]}" + (f", because `{facts.ending}`" if facts.ending else "")
+    )
+    if release is not None:
+        show_release(console, release)
+
+
+@told
+def budget(as_json: JsonOption = False) -> None:
+    """Show every account: its limit, what is posted and pending, what remains, and which jobs used it 预算."""
+    from sandbox.cli.render import accounts_table
+    from sandbox.jobs.quoting import account_line
+    from sandbox.model.loss import NO_LOSS
+    from sandbox.service.compose import open_records
+
+    with open_records(session.state) as records:
+        state = records.state()
+        lines = [account_line(records, name, NO_LOSS) for name in sorted(state.accounts)]
+        users = [facts for facts in state.jobs.values() if facts.posted.rho or facts.reserved.rho]
+    if as_json:
+        print_json({name: state.accounts[name].to_record() for name in sorted(state.accounts)})
+        return
+    console.print(accounts_table(lines, title="privacy budget 隐私预算"))
+    for facts in sorted(users, key=lambda f: f.submitted_seq):
+        console.print(f"  job {short(facts.job)} {facts.name}: ρ {float(facts.posted.rho):.6f} ({facts.state.value})")
+
+
+def read_job(
+    records: Any,
+    job: Path | None,
+    sql: str | None,
+    epsilon: str | None,
+    delta: str,
+    agreement: str | None,
+    rows: int | None,
+) -> Asked:
+    """Return the job that the command line names, from a file or from `--sql`."""
+    from sandbox.model.load_job import load_job
+
+    if (job is None) == (sql is None):
+        raise InputError(
+            "give a job file or --sql, one of the two", hint="see `saggar submit --help`", code="input.usage"
+        )
+    if job is not None:
+        parsed = load_job(read_text(job), job.name)
+        return Asked(parsed, read_text(job.parent / parsed.code))
+    return Asked(question_job(records, epsilon, delta, agreement, rows), str(sql))
+
+
+def question_job(records: Any, epsilon: str | None, delta: str, agreement: str | None, rows: int | None) -> Any:
+    """Return the job file that `--sql` stands for: the only agreement, its first product and purpose."""
+    from sandbox.jobs.registry import agreement_of
+    from sandbox.model.job import JobKind
+    from sandbox.model.load_job import EpsilonDelta, JobFile
+
+    if epsilon is None:
+        raise InputError("--sql needs a loss", hint="add for example `--epsilon 0.5`", code="input.usage")
+    names = sorted(records.state().agreements)
+    if agreement is None and len(names) != 1:
+        listed = ", ".join(names) or "none"
+        raise InputError(
+            "--sql needs an agreement", hint=f"name one with --agreement; registered: {listed}", code="input.usage"
+        )
+    terms = agreement_of(records, agreement or names[0]).agreement
+    return JobFile(
+        name="question",
+        kind=JobKind.SQL,
+        code="question.sql",
+        agreement=terms.agreement,
+        product=terms.products[0],
+        purpose=terms.purposes[0],
+        loss=EpsilonDelta(epsilon, delta),
+        reads=(),
+        outputs=(),
+        rows=rows,
+        groups=None,
+        parameters=(),
+        nonce="",
+    )
+
+
+def operator_of(records: Any, spec: JobSpec) -> str:
+    """Return the key id of the operator of a spec's agreement."""
+    from sandbox.jobs.registry import agreement_of
+
+    return agreement_of(records, spec.agreement).agreement.operator
+
+
+def run_and_deliver(
+    engine: Any,
+    spec: JobSpec,
+    code: str,
+    *,
+    as_name: str | None,
+    out: Path,
+    quiet: bool,
+    passphrase: str | None = None,
+) -> Delivery:
+    """Sign and run a job, verify what came back as its operator would, and put it on disk."""
+    from sandbox.client.submission import sign_spec
+    from sandbox.jobs.line import run_job
+    from sandbox.jobs.stages import SignedJob
+    from sandbox.service.compose import unlock_named
+
+    name = as_name or engine.state().keys[operator_of(engine, spec)].name
+    signature = sign_spec(spec, unlock_named(session.state, name, passphrase or passphrase_for(name)))
+    waiting = contextlib.nullcontext() if quiet else console.status("signed; on the line 烧制中 …")
+    with waiting as status:
+
+        def progress(stage: str) -> None:
+            if status is not None:
+                status.update(f"{stage} …")
+
+        released = run_job(engine, SignedJob(spec, code, signature), progress=progress)
+    return deliver(engine, spec, released, out)
+
+
+def find_job(records: Any, text: str) -> Any:
+    """Return the one job whose digest begins with `text`."""
+    wanted = text.partition(":")[2] or text
+    found = [facts for job, facts in records.state().jobs.items() if job.partition(":")[2].startswith(wanted)]
+    if len(found) != 1:
+        how = "no job has" if not found else "several jobs have"
+        raise InputError(
+            f"{how} a digest that begins with `{text}`", hint="list them with `saggar jobs`", code="input.unknown_job"
+        )
+    return found[0]

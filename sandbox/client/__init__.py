@@ -1,0 +1,1 @@
+"""What an operator's side runs: it signs what it asks, and verifies what it is told."""

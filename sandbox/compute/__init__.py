@@ -1,0 +1,1 @@
+"""Run a bounded integer aggregation over partitions."""

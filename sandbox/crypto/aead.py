@@ -1,0 +1,161 @@
+"""Providers of authenticated encryption: SM4-GCM and AES-256-GCM, each from two libraries.
+
+A provider is stateless and safe to call from several threads.  Sealed bytes are ciphertext and then the 16-byte tag.
+Plaintext stays in a private buffer until the tag held.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from Crypto.Cipher import AES
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from sandbox.crypto.buffers import Data, flat, new_bytes
+from sandbox.errors import KeyUnavailableError, SealBrokenError, VaultError
+
+TAG_BYTES = 16
+NONCE_BYTES = 12
+MESSAGE_BYTES_MAX = 2**31 - 64  # the least limit among the libraries; larger things are sealed in chunks
+
+
+class Aead(Protocol):
+    """One AEAD algorithm from one library."""
+
+    algorithm: str
+    provider: str
+    key_bytes: int
+
+    def seal(self, key: Data, nonce: Data, plaintext: Data, aad: Data) -> bytes:
+        """Return ciphertext and tag."""
+        ...
+
+    def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
+        """Return the plaintext, or raise `SealBrokenError`."""
+        ...
+
+
+class PycryptodomeAesGcm:
+    """AES-256-GCM of pycryptodome (AES-NI and PCLMULQDQ)."""
+
+    algorithm = "AES-256-GCM"
+    provider = "pycryptodome"
+    key_bytes = 32
+
+    def seal(self, key: Data, nonce: Data, plaintext: Data, aad: Data) -> bytes:
+        """Return ciphertext and tag."""
+        check_sealing(self.key_bytes, key, nonce, plaintext)
+        cipher = AES.new(bytes(key), AES.MODE_GCM, nonce=bytes(nonce), mac_len=TAG_BYTES)
+        cipher.update(aad)
+        source = flat(plaintext)
+        if not source.nbytes:
+            return bytes(cipher.digest())
+        sealed, room = new_bytes(source.nbytes + TAG_BYTES)
+        cipher.encrypt(source, output=room[: source.nbytes])
+        room[source.nbytes :] = cipher.digest()
+        return sealed
+
+    def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
+        """Return the plaintext, or raise `SealBrokenError`."""
+        body, tag = split_sealed(self.key_bytes, key, nonce, sealed)
+        cipher = AES.new(bytes(key), AES.MODE_GCM, nonce=bytes(nonce), mac_len=TAG_BYTES)
+        cipher.update(aad)
+        try:
+            if not body.nbytes:
+                cipher.verify(bytes(tag))
+                return b""
+            plaintext, room = new_bytes(body.nbytes)
+            cipher.decrypt_and_verify(body, bytes(tag), output=room)
+        except ValueError as error:
+            raise broken_seal() from error
+        return plaintext
+
+
+class OpensslAesGcm:
+    """AES-256-GCM of the OpenSSL inside `cryptography`."""
+
+    algorithm = "AES-256-GCM"
+    provider = "cryptography"
+    key_bytes = 32
+
+    def seal(self, key: Data, nonce: Data, plaintext: Data, aad: Data) -> bytes:
+        """Return ciphertext and tag."""
+        check_sealing(self.key_bytes, key, nonce, plaintext)
+        return AESGCM(key).encrypt(nonce, plaintext, aad)
+
+    def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
+        """Return the plaintext, or raise `SealBrokenError`."""
+        split_sealed(self.key_bytes, key, nonce, sealed)
+        try:
+            return AESGCM(key).decrypt(nonce, sealed, aad)
+        except InvalidTag as error:
+            raise broken_seal() from error
+
+
+class OpensslSm4Gcm:
+    """SM4-GCM of the OpenSSL inside `cryptography`: everywhere, but slow on processors without SM4 instructions."""
+
+    algorithm = "SM4-GCM"
+    provider = "cryptography"
+    key_bytes = 16
+
+    def seal(self, key: Data, nonce: Data, plaintext: Data, aad: Data) -> bytes:
+        """Return ciphertext and tag."""
+        check_sealing(self.key_bytes, key, nonce, plaintext)
+        cipher = Cipher(algorithms.SM4(bytes(key)), modes.GCM(bytes(nonce))).encryptor()
+        cipher.authenticate_additional_data(aad)
+        return b"".join((cipher.update(plaintext), cipher.finalize(), cipher.tag))
+
+    def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
+        """Return the plaintext, or raise `SealBrokenError`."""
+        body, tag = split_sealed(self.key_bytes, key, nonce, sealed)
+        cipher = Cipher(algorithms.SM4(bytes(key)), modes.GCM(bytes(nonce), bytes(tag))).decryptor()
+        cipher.authenticate_additional_data(aad)
+        unverified = cipher.update(body)
+        try:
+            cipher.finalize()
+        except InvalidTag as error:
+            raise broken_seal() from error
+        return unverified  # verified by now
+
+
+def check_sealing(key_bytes: int, key: Data, nonce: Data, plaintext: Data) -> None:
+    """Refuse a key of the wrong length, a message too large for one call, or (a bug) a nonce of the wrong length."""
+    check_key(key_bytes, key)
+    if len(nonce) != NONCE_BYTES:
+        raise AssertionError(f"a nonce has {NONCE_BYTES} bytes")
+    if memoryview(plaintext).nbytes > MESSAGE_BYTES_MAX:
+        raise VaultError(
+            f"one sealed message holds at most {MESSAGE_BYTES_MAX} bytes",
+            hint="split it into chunks",
+            code="vault.seal_too_large",
+        )
+
+
+def split_sealed(key_bytes: int, key: Data, nonce: Data, sealed: Data) -> tuple[memoryview, memoryview]:
+    """Return views of ciphertext and tag; refuse what no `seal` can have written."""
+    check_key(key_bytes, key)
+    view = flat(sealed)
+    if len(nonce) != NONCE_BYTES or not TAG_BYTES <= view.nbytes <= MESSAGE_BYTES_MAX + TAG_BYTES:
+        raise broken_seal()
+    return view[:-TAG_BYTES], view[-TAG_BYTES:]
+
+
+def check_key(key_bytes: int, key: Data) -> None:
+    """Refuse a key of the wrong length."""
+    if len(key) != key_bytes:
+        raise KeyUnavailableError(
+            f"expected a key of {key_bytes} bytes, got {len(key)}",
+            hint="the key is of another suite, or its record is damaged",
+            code="vault.key_unavailable.malformed",
+        )
+
+
+def broken_seal() -> SealBrokenError:
+    """Return the one refusal for all sealed bytes that do not open: it does not tell which check failed."""
+    return SealBrokenError(
+        "sealed bytes do not open with this key and context",
+        hint="they were altered, or belong elsewhere; restore them from a copy",
+    )

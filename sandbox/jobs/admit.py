@@ -1,0 +1,162 @@
+"""Admit and reserve: what the checked code asks for, whether the policies permit it, and the loss held for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from policies.decide import DecisionRequest, check_decision, decide, described_columns
+from sandbox.errors import PolicyError, QueryError, SaggarError
+from sandbox.jobs.engine import Engine, Records
+from sandbox.jobs.registry import agreement_of, description_of, snapshot_of, tables_of
+from sandbox.jobs.stages import Admitted, Reads, Reserved, Submitted
+from sandbox.model.agreement import Agreement
+from sandbox.model.canonical import canonical_bytes
+from sandbox.model.description import DatasetDescription
+from sandbox.model.digest import Digest
+from sandbox.model.entry import EntryKind
+from sandbox.model.job import JobKind, JobSpec
+from sandbox.model.keys import Role
+from sandbox.model.question import Question
+from sandbox.privacy.check import check_question
+from sandbox.privacy.query import CheckedQuery
+
+NO_PROGRAM: dict[str, Any] = {"level": "no-program"}
+
+
+def admit(engine: Engine, submitted: Submitted) -> Admitted:
+    """Return the job once its code is in the language and the policy set permits it; log the decision.
+
+    Raises:
+        QueryError, ProgramError: the code is not in the language.
+        DeniedError, ExpiredError: a clause denies it; the error names the clause.
+    """
+    spec = submitted.spec
+    with refused_at(engine, submitted.job, "admit"):
+        agreement = agreement_of(engine, spec.agreement).agreement
+        query, isolation = check_code(engine, spec, submitted.code)
+        reads: Reads = spec.reads if query is None else ((query.dataset, tuple(query.columns)),)
+        descriptions = check_reads(engine, spec, reads)
+        if not engine.trusted(Role.AUDITOR):
+            raise PolicyError(
+                "no auditor's key is registered, so nobody could check this job",
+                hint="register one with `saggar keys add AUDITOR.pub`",
+                code="policy.no_auditor",
+            )
+        operator = engine.state().jobs[submitted.job].submitter
+        request = decision_request(
+            spec, agreement, descriptions, reads, isolation, operator=operator, at=engine.clock.now()
+        )
+        _decide(engine, submitted.job, request)
+    reservations = tuple(
+        reservation
+        for description in descriptions
+        for reservation in (
+            (f"agreement:{agreement.agreement}/{description.dataset}", spec.loss),
+            (f"dataset:{description.dataset}/{description.unit.kind}", spec.loss),
+        )
+    )
+    return Admitted(submitted, agreement, descriptions, query, reads, reservations, isolation)
+
+
+def reserve(engine: Engine, admitted: Admitted) -> Reserved:
+    """Hold the job's loss on every account, durably, before any data is opened.
+
+    Raises:
+        BudgetExhaustedError: an account has less left than the job asks for.
+    """
+    job = admitted.submitted.job
+    with refused_at(engine, job, "reserve"):
+        body = {
+            "job": job,
+            "reservations": [{"account": account, "loss": loss.to_record()} for account, loss in admitted.reservations],
+        }
+        entry = engine.append(EntryKind.BUDGET_RESERVED, body)
+    return Reserved(admitted, entry.at, engine.clock.monotonic_s())
+
+
+def check_code(records: Records, spec: JobSpec, code: str) -> tuple[CheckedQuery | None, dict[str, Any]]:
+    """Return the checked question of an SQL job, or None and the walls' level for a program that compiles."""
+    if spec.kind is JobKind.SQL:
+        question = Question(code, spec.loss, spec.rows, spec.groups)
+        return check_question(question, tables_of(records)), NO_PROGRAM
+    guests = records.guests()
+    guests.check(code)
+    return None, guests.report.to_record()
+
+
+def check_reads(records: Records, spec: JobSpec, reads: Reads) -> tuple[DatasetDescription, ...]:
+    """Return the descriptions of the datasets read; every column must exist, every snapshot be the current one."""
+    named = dict(spec.snapshots)
+    descriptions = []
+    for dataset, columns in reads:
+        description = description_of(records, dataset)
+        for column in columns:
+            if description.column(column) is None and column != description.unit.column:
+                raise QueryError(
+                    f"dataset `{dataset}` has no column `{column}`",
+                    hint=f"its columns are {', '.join(c.name for c in description.columns)}",
+                    code="input.query.unknown_column",
+                )
+        if named.get(dataset) != snapshot_of(records, dataset):
+            raise QueryError(
+                f"the job names another snapshot of `{dataset}` than the current one",
+                hint="submit the job file again; it takes the current snapshot",
+                code="input.query.snapshot",
+            )
+        descriptions.append(description)
+    return tuple(descriptions)
+
+
+def decision_request(
+    spec: JobSpec,
+    agreement: Agreement,
+    descriptions: tuple[DatasetDescription, ...],
+    reads: Reads,
+    isolation: dict[str, Any],
+    *,
+    operator: str,
+    at: str,
+) -> DecisionRequest:
+    """Return what the policies are asked: facts of the checked code and of the log, nothing the caller says."""
+    return DecisionRequest(
+        operator=operator,
+        agreement=agreement,
+        product=spec.product,
+        purpose=spec.purpose,
+        reads=reads,
+        description_columns=tuple(described_columns(description) for description in descriptions),
+        loss=spec.loss,
+        raw_rows=False,
+        at=at,
+        isolation=isolation["level"],
+    )
+
+
+def _decide(engine: Engine, job: Digest, request: DecisionRequest) -> None:
+    decision = decide(request)
+    body = {
+        "job": job,
+        "allowed": decision.allowed,
+        "policy": decision.policy,
+        "clauses": sorted(decision.clauses),
+        "request": engine.documents.put(canonical_bytes(request.to_record())),
+        "loss": request.loss.to_record(),
+    }
+    engine.append(EntryKind.JOB_DECIDED, body)
+    check_decision(decision)
+
+
+@contextmanager
+def refused_at(engine: Engine, job: Digest, stage: str) -> Iterator[None]:
+    """Log a refusal before any data was opened, and raise it on; an open reservation is voided by the entry."""
+    try:
+        yield
+    except SaggarError as error:
+        clauses = error.details.get("clauses")
+        named = sorted(clauses) if isinstance(clauses, list) else []
+        body = {"job": job, "stage": stage, "code": error.code, "clauses": named}
+        engine.append(EntryKind.JOB_REFUSED, body)
+        error.details["job"] = job
+        raise

@@ -1,0 +1,120 @@
+"""What the line of a job works with: the pillars, and the few edges through which the world enters.
+
+The protocols stand here, beside the code that calls them; `sandbox.service.compose` makes the concrete ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sandbox.crypto.keys import PrivateKey
+from sandbox.ledger.account import State
+from sandbox.ledger.merkle import Proofs
+from sandbox.ledger.store import Ledger
+from sandbox.model.digest import Digest
+from sandbox.model.entry import Entry, EntryKind
+from sandbox.model.keys import PublicKey, Role
+from sandbox.privacy.noise import NoiseSource
+from sandbox.runtime.host.guests import GuestHost
+from sandbox.vault.store import Vault
+
+
+class Clock(Protocol):
+    """Where time enters."""
+
+    def now(self) -> str:
+        """Return UTC in whole seconds, `YYYY-MM-DDTHH:MM:SSZ`."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Return seconds since some fixed moment; never goes back."""
+        ...
+
+    def sleep_until_s(self, moment_s: float) -> None:
+        """Return when `monotonic_s()` has reached `moment_s`."""
+        ...
+
+
+class Documents(Protocol):
+    """Documents by digest; written once, never changed."""
+
+    def put(self, data: bytes) -> Digest:
+        """Keep `data` durably and return its digest."""
+        ...
+
+    def get(self, digest: str) -> bytes:
+        """Return the bytes whose digest this is; a damaged document is refused."""
+        ...
+
+
+class WitnessClient(Protocol):
+    """A line to the witness, a process of its own with keys and memory of its own."""
+
+    def cosign(self, note: str, prove: Callable[[int, int], Proofs]) -> str:
+        """Return the witness's cosignature line for a checkpoint note.
+
+        Args:
+            note: the checkpoint, signed by the sandbox.
+            prove: returns both trees' consistency proofs from an old size to a new one.
+
+        Raises:
+            WitnessError: it refused or cannot be reached.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Records:
+    """What can be read without any key: the log, its documents, the time, and walls to compile a program in.
+
+    Attributes:
+        ledger, documents, clock: see their types.
+        guests: returns the started guest host (lazily: an SQL job needs none).
+    """
+
+    ledger: Ledger
+    documents: Documents
+    clock: Clock
+    guests: Callable[[], GuestHost]
+
+    def state(self) -> State:
+        """Return the state that the log folds to now."""
+        return self.ledger.state()
+
+    def trusted(self, role: Role) -> tuple[PublicKey, ...]:
+        """Return the registered keys of a role."""
+        return tuple(key for key in self.state().keys.values() if key.role is role)
+
+
+@dataclass(frozen=True)
+class Engine(Records):
+    """The trusted side: it holds data and keys and runs no operator's code.
+
+    Attributes:
+        vault, witness: see their types.
+        key: the sandbox's own key; signs checkpoints, permits and manifests.
+        origin: the log's name in checkpoints.
+        noise: the one source of noise.
+        threads: how many threads an aggregation may use.
+    """
+
+    vault: Vault
+    witness: WitnessClient
+    key: PrivateKey
+    origin: str
+    noise: NoiseSource
+    threads: int = 2
+
+    @property
+    def actor(self) -> str:
+        """The sandbox's key id."""
+        return self.key.public.key_id
+
+    def append(
+        self, kind: EntryKind, body: dict[str, Any], *, actor: str | None = None, at: str | None = None
+    ) -> Entry:
+        """Append one entry durably; time never goes back, whatever the clock says."""
+        moment = max(at or self.clock.now(), self.state().at)
+        return self.ledger.append(kind, actor or self.actor, body, moment)

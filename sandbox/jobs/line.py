@@ -1,0 +1,87 @@
+"""The line of a job, from a signed spec to a release, as one straight function.
+
+```
+submit → admit → reserve │ open → measure → gate → settle │ release
+       nothing spent      │   the reservation is spent     │ cosigned, then it leaves
+```
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from sandbox.errors import GateError, SaggarError
+from sandbox.jobs.admit import admit, refused_at, reserve
+from sandbox.jobs.engine import Engine
+from sandbox.jobs.gate import gate
+from sandbox.jobs.measuring import FailedAfterOpenError, log_opening, measure_job
+from sandbox.jobs.publishing import publish
+from sandbox.jobs.recover import post_everything
+from sandbox.jobs.settling import log_gated, release, settle, settle_failed
+from sandbox.jobs.stages import Gated, Released, Reserved, SignedJob
+from sandbox.jobs.submit import submit
+from sandbox.model.job import JobState
+
+Progress = Callable[[str], None]
+
+
+def run_job(
+    engine: Engine,
+    signed: SignedJob,
+    *,
+    cancel: threading.Event | None = None,
+    progress: Progress = lambda _: None,
+) -> Released:
+    """Return what leaves.  The same spec gives the stored release again, never fresh noise.
+
+    Args:
+        engine: the trusted side.
+        signed: the job.
+        cancel: set it to stop the program; what was answered stays spent.
+        progress: called with the stage about to begin, for people.
+
+    Raises:
+        SaggarError: refused or failed; the log says which, and what was spent.
+    """
+    job = signed.spec.digest()
+    known = engine.state().jobs.get(job)
+    if known is not None and known.state is JobState.RELEASED:
+        return release(engine, job)
+    try:
+        progress("submit 提交")
+        submitted = submit(engine, signed)
+        progress("admit 准入")
+        admitted = admit(engine, submitted)
+        progress("reserve 预留")
+        reserved = reserve(engine, admitted)
+    except SaggarError:
+        publish(engine)
+        raise
+    progress("measure 测量")
+    gated = _measure_and_gate(engine, reserved, cancel)
+    progress("settle 结算")
+    settled = settle(engine, gated)
+    progress("release 出窑")
+    return release(engine, settled.job)
+
+
+def _measure_and_gate(engine: Engine, reserved: Reserved, cancel: threading.Event | None) -> Gated:
+    job = reserved.admitted.submitted.job
+    with refused_at(engine, job, "open"):
+        log_opening(engine, reserved)
+    try:
+        measured = measure_job(engine, reserved, cancel)
+        try:
+            gated = gate(measured, engine.key)
+        except GateError as error:
+            raise FailedAfterOpenError(error, measured) from error
+        log_gated(engine, gated)
+    except FailedAfterOpenError as failure:
+        settle_failed(engine, failure.measured, failure.error)
+        publish(engine)
+        raise failure.error from None
+    except BaseException:
+        post_everything(engine, job, reason="fault")
+        raise
+    return gated

@@ -1,0 +1,114 @@
+"""Quote: what a job would cost, whether it would be allowed, and how good its answers would be; costs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from policies.decide import Decision, decide
+from sandbox.jobs.admit import check_code, check_reads, decision_request
+from sandbox.jobs.engine import Records
+from sandbox.jobs.registry import agreement_of, profile_of
+from sandbox.jobs.stages import Reads
+from sandbox.model.job import JobSpec
+from sandbox.model.loss import NO_LOSS, PrivacyLoss
+from sandbox.model.question import Quote
+from sandbox.privacy.accounting import people_loss
+from sandbox.privacy.plan import plan_query
+from sandbox.privacy.quote import quote_plan
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLine:
+    """One account a job would draw on: before and after."""
+
+    account: str
+    limit: PrivacyLoss
+    remaining: PrivacyLoss
+    asked: PrivacyLoss
+
+    @property
+    def enough(self) -> bool:
+        """Whether the account has what the job asks for."""
+        return self.asked.fits(self.remaining)
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuote:
+    """The whole quote of a job.
+
+    Attributes:
+        loss: what would be reserved.
+        epsilon: the same for people at `delta`.
+        reads: the columns whose keys would be opened.
+        decision: what the policies say now.
+        accounts: what the job would draw on.
+        question: the expected error of an SQL job's answer; None for a program, whose questions are its own.
+    """
+
+    loss: PrivacyLoss
+    epsilon: str
+    delta: str
+    reads: Reads
+    decision: Decision
+    accounts: tuple[AccountLine, ...]
+    question: Quote | None
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the job would be admitted and its loss reserved, as things stand."""
+        return self.decision.allowed and all(line.enough for line in self.accounts)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the quote as `--json` prints it."""
+        return {
+            "allowed": self.allowed,
+            "loss": self.loss.to_record(),
+            "epsilon": self.epsilon,
+            "delta": self.delta,
+            "reads": [[dataset, list(columns)] for dataset, columns in self.reads],
+            "decision": self.decision.to_record(),
+            "accounts": [
+                {
+                    "account": line.account,
+                    "limit": line.limit.to_record(),
+                    "remaining": line.remaining.to_record(),
+                    "asked": line.asked.to_record(),
+                    "enough": line.enough,
+                }
+                for line in self.accounts
+            ],
+            "question": None if self.question is None else self.question.to_record(),
+        }
+
+
+def quote_job(records: Records, spec: JobSpec, code: str, *, operator: str) -> JobQuote:
+    """Return the quote of a job; nothing is logged, opened or spent.
+
+    Raises:
+        QueryError, ProgramError: the code is not in the language.
+    """
+    agreement = agreement_of(records, spec.agreement).agreement
+    query, isolation = check_code(records, spec, code)
+    reads: Reads = spec.reads if query is None else ((query.dataset, tuple(query.columns)),)
+    descriptions = check_reads(records, spec, reads)
+    now = records.clock.now()
+    decision = decide(decision_request(spec, agreement, descriptions, reads, isolation, operator=operator, at=now))
+    accounts = tuple(
+        account_line(records, account, spec.loss)
+        for d in descriptions
+        for account in (f"agreement:{agreement.agreement}/{d.dataset}", f"dataset:{d.dataset}/{d.unit.kind}")
+    )
+    question = None
+    if query is not None:
+        question = quote_plan(plan_query(query, spec.loss), profile_of(records, query.dataset))
+    epsilon, delta = people_loss(spec.loss)
+    return JobQuote(spec.loss, epsilon, delta, reads, decision, accounts, question)
+
+
+def account_line(records: Records, account: str, asked: PrivacyLoss) -> AccountLine:
+    """Return an account as it stands; an account that does not exist has nothing."""
+    known = records.state().accounts.get(account)
+    if known is None:
+        return AccountLine(account, NO_LOSS, NO_LOSS, asked)
+    return AccountLine(account, known.limit, known.limit.minus(known.posted + known.pending), asked)

@@ -1,0 +1,54 @@
+"""What the log says exists: descriptions, agreements, snapshots."""
+
+from __future__ import annotations
+
+from sandbox.errors import PolicyError, SnapshotNotFoundError
+from sandbox.jobs.engine import Records
+from sandbox.model.agreement import SignedAgreement
+from sandbox.model.canonical import parse_canonical
+from sandbox.model.description import DatasetDescription
+from sandbox.model.digest import Digest
+from sandbox.privacy.profile import Profile
+
+
+def description_of(records: Records, dataset: str) -> DatasetDescription:
+    """Return the description a dataset was last sealed under."""
+    known = records.state().datasets.get(dataset)
+    if known is None:
+        raise SnapshotNotFoundError(
+            f"no dataset is called `{dataset}`",
+            hint=f"sealed here: {', '.join(sorted(records.state().datasets)) or 'none; run `saggar ingest`'}",
+        )
+    return DatasetDescription.parse(parse_canonical(records.documents.get(known.snapshots[-1][1])))
+
+
+def tables_of(records: Records) -> dict[str, DatasetDescription]:
+    """Return the sealed datasets' descriptions by their table names in SQL."""
+    descriptions = (description_of(records, dataset) for dataset in records.state().datasets)
+    return {description.table: description for description in descriptions}
+
+
+def snapshot_of(records: Records, dataset: str) -> Digest:
+    """Return the digest of a dataset's current snapshot."""
+    description_of(records, dataset)
+    return records.state().datasets[dataset].snapshot
+
+
+def agreement_of(records: Records, name: str) -> SignedAgreement:
+    """Return a registered agreement by its short name."""
+    known = records.state().agreements.get(name)
+    if known is None:
+        raise PolicyError(
+            f"no agreement is called `{name}`",
+            hint=f"registered here: {', '.join(sorted(records.state().agreements)) or 'none; run `saggar agree`'}",
+            code="policy.agreement_unknown",
+        )
+    return SignedAgreement.parse(parse_canonical(records.documents.get(known.digest)))
+
+
+def profile_of(records: Records, dataset: str) -> Profile | None:
+    """Return the newest released profile of rows a unit, or None."""
+    known = records.state().datasets[dataset]
+    if known.profile is None:
+        return None
+    return Profile.parse(parse_canonical(records.documents.get(known.profile)))

@@ -1,0 +1,171 @@
+"""Replay level 3: the answers from the sealed part, and the release from the answers.
+
+For each settled job, in this order:
+1. the submitter's signature holds over the spec whose digest is the job;
+2. each recorded question gives the recorded plan, and the losses add to what was posted;
+3. each answer is the sealed exact integers plus sealed noise, and the noise fits its mechanism;
+4. the program, run again on the recorded answers with the recorded seed, hands over the recorded outputs;
+5. the outputs are what the permit let pass and what the release says, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sandbox.crypto.envelope import open_sealed
+from sandbox.crypto.keys import PrivateKey
+from sandbox.crypto.signing import verify_signature
+from sandbox.jobs.gate import check_permit, gate_outputs
+from sandbox.jobs.measuring import program_seed
+from sandbox.jobs.replay_bundle import Bundle, mismatch
+from sandbox.model.canonical import canonical_bytes, canonical_release_bytes, parse_canonical
+from sandbox.model.description import DatasetDescription
+from sandbox.model.digest import short
+from sandbox.model.entry import Entry, EntryKind
+from sandbox.model.job import SIGNING_CONTEXT, JobKind, JobSpec
+from sandbox.model.keys import Role, Signature, decode_base64
+from sandbox.model.loss import NO_LOSS
+from sandbox.model.release import Release
+from sandbox.model.transcript import SEALING_CONTEXT, Exchange, Transcript
+from sandbox.privacy.check import check_question
+from sandbox.privacy.measure import verify_measured
+from sandbox.privacy.plan import plan_query
+from sandbox.runtime.host.guests import GuestHost, Program
+
+Guests = Callable[[], GuestHost]
+
+
+def replay_transcript(
+    bundle: Bundle, settled: Entry, auditor: PrivateKey, guests: Guests | None
+) -> list[tuple[str, str]]:
+    """Return `(subject, verdict)` for a settled job whose record holds.
+
+    Raises:
+        ReplayMismatchError: a numbered step does not hold; `details["place"]` names the document.
+    """
+    job = settled.body["job"]
+    subject = f"job {short(job)}"
+    spec = _spec(bundle, job)
+    transcript = Transcript.parse(bundle.document(settled.body["transcript"]))
+    if transcript.job != job or transcript.code != spec.code or transcript.seed != program_seed(transcript.job).hex():
+        raise mismatch(subject, "the transcript is another job's")
+    _replay_answers(bundle, settled, spec, transcript, _open(bundle, transcript, auditor, subject), subject)
+    verdicts = [(subject, f"{len(transcript.exchanges)} answers are exact integers plus noise that fits")]
+    if settled.body["release"] is None:
+        return [*verdicts, (subject, f"ended without a release (`{settled.body['code']}`)")]
+    if spec.kind is JobKind.PYTHON:
+        _rerun(bundle, spec, transcript, guests, subject)
+        verdicts.append((subject, "the program, run again on the recorded answers, hands over the same bytes"))
+    _replay_release(bundle, settled, spec, transcript, subject)
+    return [*verdicts, (subject, "the release is those outputs, let pass by a signed permit")]
+
+
+def _spec(bundle: Bundle, job: str) -> JobSpec:
+    raw = bundle.document(job)
+    spec = JobSpec.parse(parse_canonical(raw))
+    submitted = _entry(bundle, EntryKind.JOB_SUBMITTED, job)
+    signer = next((key for key in bundle.key(Role.OPERATOR) if key.key_id == submitted.actor), None)
+    if signer is None:
+        raise mismatch(f"log entry {submitted.seq}", "the job's submitter is not a trusted operator")
+    signature = Signature(signer.key_id, decode_base64(submitted.body["signature"]))
+    verify_signature(signer, SIGNING_CONTEXT, canonical_bytes(spec.to_record()), signature)
+    return spec
+
+
+def _open(bundle: Bundle, transcript: Transcript, auditor: PrivateKey, subject: str) -> list[dict[str, Any]]:
+    sealed = transcript.sealed.get(auditor.public.key_id)
+    if sealed is None:
+        raise mismatch(subject, f"nothing of {subject} is sealed to key `{auditor.public.key_id}`")
+    secret = open_sealed(auditor, bundle.document(sealed), f"{SEALING_CONTEXT}/{transcript.job}")
+    questions: list[dict[str, Any]] = parse_canonical(secret)["questions"]
+    return questions
+
+
+def _replay_answers(
+    bundle: Bundle,
+    settled: Entry,
+    spec: JobSpec,
+    transcript: Transcript,
+    sealed: list[dict[str, Any]],
+    subject: str,
+) -> None:
+    tables = _tables(bundle, spec)
+    if len(sealed) != len(transcript.exchanges):
+        raise mismatch(subject, "the sealed part has another number of questions than the transcript")
+    total = NO_LOSS
+    for exchange, secret in zip(transcript.exchanges, sealed, strict=True):
+        plan = plan_query(check_question(exchange.question, tables), exchange.question.loss)
+        if plan.digest() != exchange.plan:
+            raise mismatch(subject, "a recorded question gives another plan than the recorded one")
+        verify_measured(plan, exchange.answer, secret)
+        total += plan.loss
+    if total.to_record() != settled.body["posted"]:
+        raise mismatch(f"log entry {settled.seq}", "the answers cost another loss than was posted")
+
+
+def _tables(bundle: Bundle, spec: JobSpec) -> dict[str, DatasetDescription]:
+    named = dict(spec.snapshots)
+    tables = {}
+    for entry in bundle.entries:
+        if entry.kind is EntryKind.DATASET_SEALED and named.get(entry.body["dataset"]) == entry.body["snapshot"]:
+            description = DatasetDescription.parse(parse_canonical(bundle.document(entry.body["description"])))
+            tables[description.table] = description
+    return tables
+
+
+def _rerun(bundle: Bundle, spec: JobSpec, transcript: Transcript, guests: Guests | None, subject: str) -> None:
+    if guests is None:
+        raise mismatch(subject, "a program can only be run again behind walls, and none were offered")
+    source = bundle.document(spec.code).decode()
+    program = Program(source, dict(spec.parameters), program_seed(transcript.job))
+    outcome = guests().run(program, _Recorded(transcript).answer)
+    if outcome.outputs is None:
+        raise mismatch(subject, f"the program does not run again: {outcome.message or outcome.status}")
+    if canonical_release_bytes(outcome.outputs) != canonical_release_bytes(transcript.outputs):
+        raise mismatch(subject, "the program hands over other outputs than the recorded ones")
+
+
+class _Recorded:
+    """Answers a program from its transcript, in order, refusals included."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self._exchanges: list[Exchange] = list(transcript.exchanges)
+        self._refusals = list(transcript.refusals)
+        self._answered = 0
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the recorded reply to the next request."""
+        if self._refusals and self._refusals[0]["after"] == self._answered:
+            refusal = self._refusals.pop(0)
+            return {"ok": False, **{name: refusal[name] for name in ("code", "message", "hint")}}
+        if self._answered >= len(self._exchanges) or self._exchanges[self._answered].question.sql != request["sql"]:
+            return {"ok": False, "code": "job.replay_mismatch", "message": "no such answer on record", "hint": ""}
+        self._answered += 1
+        return {"ok": True, "answer": self._exchanges[self._answered - 1].answer}
+
+
+def _replay_release(bundle: Bundle, settled: Entry, spec: JobSpec, transcript: Transcript, subject: str) -> None:
+    release = Release.parse(bundle.document(settled.body["release"]))
+    sandbox = next((k for k in bundle.key(Role.SANDBOX) if k.key_id == release.permit.signature.key_id), None)
+    if sandbox is None:
+        raise mismatch(subject, "the permit is signed by no trusted sandbox key")
+    check_permit(
+        release.permit,
+        job=transcript.job,
+        outputs=release.outputs,
+        transcript=transcript.digest(),
+        key=sandbox,
+    )
+    gated = gate_outputs(spec, transcript)
+    if canonical_release_bytes(gated) != canonical_release_bytes(release.outputs):
+        raise mismatch(subject, "the release says other outputs than the gate lets pass")
+    if release.loss.to_record() != settled.body["posted"]:
+        raise mismatch(subject, "the release says another loss than was posted")
+
+
+def _entry(bundle: Bundle, kind: EntryKind, job: str) -> Entry:
+    for entry in bundle.entries:
+        if entry.kind is kind and entry.body["job"] == job:
+            return entry
+    raise mismatch("log/entries.jsonl", f"job {short(job)} has no `{kind}` entry")

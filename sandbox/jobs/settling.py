@@ -1,0 +1,123 @@
+"""Settle and release: one entry fixes what left and what it cost; a cosigned checkpoint lets it go."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sandbox.errors import JobError, SaggarError
+from sandbox.jobs.engine import Engine
+from sandbox.jobs.gate import check_permit
+from sandbox.jobs.publishing import publish, receipt_for
+from sandbox.jobs.stages import Gated, Measured, Released, Settled
+from sandbox.model.canonical import canonical_bytes
+from sandbox.model.digest import Digest
+from sandbox.model.entry import EntryKind
+from sandbox.model.job import JobState
+from sandbox.model.release import Release
+from sandbox.privacy.accounting import people_loss
+
+
+def log_gated(engine: Engine, gated: Gated) -> None:
+    """Log that the gate let exact bytes pass."""
+    body = {
+        "job": gated.permit.job,
+        "permit": engine.documents.put(canonical_bytes(gated.permit.to_record())),
+        "output": gated.permit.output,
+    }
+    engine.append(EntryKind.JOB_GATED, body, at=gated.measured.reserved.at)
+
+
+def settle(engine: Engine, gated: Gated) -> Settled:
+    """Post the loss and fix the release in ONE entry; void what was reserved and not spent."""
+    measured = gated.measured
+    reserved = measured.reserved
+    release = _release_of(gated)
+    check_permit(
+        gated.permit,
+        job=release.job,
+        outputs=release.outputs,
+        transcript=measured.transcript.digest(),
+        key=engine.key.public,
+    )
+    digest = engine.documents.put(release.to_bytes())
+    body = _settlement(engine, measured, release=digest, code=None)
+    entry = engine.append(EntryKind.JOB_SETTLED, body, at=reserved.at)
+    return Settled(release.job, release, entry.seq)
+
+
+def settle_failed(engine: Engine, measured: Measured, error: SaggarError) -> None:
+    """Post what was answered of a job that failed or was stopped at the gate; nothing leaves."""
+    body = _settlement(engine, measured, release=None, code=error.code)
+    engine.append(EntryKind.JOB_SETTLED, body, at=measured.reserved.at)
+
+
+def release(engine: Engine, job: Digest) -> Released:
+    """Return what leaves, once a cosigned checkpoint includes the settlement.  Doing it twice gives the same bytes.
+
+    Raises:
+        WitnessError: the witness did not cosign; nothing leaves, and asking again later is free.
+    """
+    known = engine.state().jobs[job]
+    if known.state is not JobState.RELEASED or known.release is None or known.ended_seq is None:
+        raise JobError(
+            f"the job has no release, it is `{known.state}`", hint="see `saggar show`", code="job.no_release"
+        )
+    raw = engine.documents.get(known.release)
+    parsed = Release.parse(raw)
+    check_permit(
+        parsed.permit,
+        job=job,
+        outputs=parsed.outputs,
+        transcript=parsed.permit.transcript,
+        key=engine.key.public,
+    )
+    publish(engine)
+    return Released(parsed, raw, receipt_for(engine, known.ended_seq))
+
+
+def duration_bucket_s(elapsed_s: float) -> int:
+    """Return the public duration: the next power of two seconds, at least 1.  The line pads to it."""
+    return max(1, int(2 ** math.ceil(math.log2(max(elapsed_s, 1e-9)))))
+
+
+def _settlement(engine: Engine, measured: Measured, *, release: Digest | None, code: str | None) -> dict[str, object]:
+    reserved, transcript = measured.reserved, measured.transcript
+    bucket_s = duration_bucket_s(engine.clock.monotonic_s() - reserved.started_s)
+    engine.clock.sleep_until_s(reserved.started_s + bucket_s)
+    return {
+        "job": transcript.job,
+        "outcome": "failed" if release is None else "released",
+        "code": code,
+        "posted": measured.spent.to_record(),
+        "release": release,
+        "transcript": engine.documents.put(transcript.to_bytes()),
+        "duration_bucket_s": bucket_s,
+        "isolation": _isolation(reserved.admitted.isolation),
+    }
+
+
+def _isolation(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the flat facts of the walls that every release's entry carries."""
+    return {name: report[name] for name in ("level", "kernel", "landlock_abi", "filter_digest") if name in report}
+
+
+def _release_of(gated: Gated) -> Release:
+    measured = gated.measured
+    submitted = measured.reserved.admitted.submitted
+    spec, spent = submitted.spec, measured.spent
+    epsilon, delta = people_loss(spent)
+    return Release(
+        job=submitted.job,
+        name=spec.name,
+        agreement=spec.agreement,
+        product=spec.product,
+        purpose=spec.purpose,
+        snapshots=spec.snapshots,
+        loss=spent,
+        epsilon=epsilon,
+        delta=delta,
+        outputs=gated.outputs,
+        permit=gated.permit,
+        isolation=measured.reserved.admitted.isolation["level"],
+    )

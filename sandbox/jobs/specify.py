@@ -1,0 +1,54 @@
+"""Specify: a job file and its code become the spec that the submitter signs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sandbox.errors import SaggarError
+from sandbox.jobs.engine import Records
+from sandbox.jobs.registry import snapshot_of, tables_of
+from sandbox.model.digest import digest_of
+from sandbox.model.exact import parse_exact
+from sandbox.model.job import JobKind, JobSpec
+from sandbox.model.load_job import JobFile
+from sandbox.model.loss import PrivacyLoss
+from sandbox.model.question import Question
+from sandbox.privacy.accounting import loss_from_epsilon
+from sandbox.privacy.check import check_question
+
+
+def specify(records: Records, job: JobFile, code: str, *, nonce: str | None = None) -> JobSpec:
+    """Return the spec of a job file as things stand: current snapshots, exact loss."""
+    spec = JobSpec(
+        name=job.name,
+        kind=job.kind,
+        code=digest_of(code.encode()),
+        agreement=job.agreement,
+        product=job.product,
+        purpose=job.purpose,
+        reads=job.reads,
+        snapshots=(),
+        loss=loss_of(job),
+        rows=job.rows,
+        groups=job.groups,
+        outputs=job.outputs,
+        parameters=job.parameters,
+        nonce=job.nonce if nonce is None else nonce,
+    )
+    return replace(spec, snapshots=tuple((name, snapshot_of(records, name)) for name in _datasets(records, spec, code)))
+
+
+def loss_of(job: JobFile) -> PrivacyLoss:
+    """Return the exact loss a job file asks for, from rho and delta or from epsilon and delta."""
+    if isinstance(job.loss, PrivacyLoss):
+        return job.loss
+    return loss_from_epsilon(parse_exact(job.loss.epsilon), parse_exact(job.loss.delta))
+
+
+def _datasets(records: Records, spec: JobSpec, code: str) -> list[str]:
+    if spec.kind is JobKind.PYTHON:
+        return [dataset for dataset, _ in spec.reads]
+    try:
+        return [check_question(Question(code, spec.loss, spec.rows, spec.groups), tables_of(records)).dataset]
+    except SaggarError:
+        return []  # It is refused at admission, with its reason, and the refusal is logged.

@@ -1,0 +1,92 @@
+"""Canonical bytes: one value, one byte string (RFC 8785).
+
+Two profiles.  *Records* (log entries, agreements, job specs, manifests) hold no floats: amounts are text.  *Releases*
+hold finite floats, since they are what people compute with.  Parsing is strict in both: bytes that are not the
+canonical form of what they say are refused, so a digest names a meaning and not a spelling.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, cast
+
+import rfc8785
+
+from sandbox.errors import CanonicalError
+
+_HINT = "write it with the project's own `canonical_bytes`"
+
+
+def canonical_bytes(record: object) -> bytes:
+    """Return the RFC 8785 bytes of a record, which may hold no floats.
+
+    Raises:
+        CanonicalError: a float, a key that is not text, or an integer beyond 2**53 - 1 is inside.
+    """
+    _check_plain(record, path="$", floats=False)
+    return _dump(record)
+
+
+def canonical_release_bytes(release: object) -> bytes:
+    """Return the RFC 8785 bytes of a release, which may hold finite floats."""
+    _check_plain(release, path="$", floats=True)
+    return _dump(release)
+
+
+def parse_canonical(raw: bytes) -> Any:
+    """Return the record that `raw` is the canonical form of; refuse every other spelling."""
+    return _parse(raw, floats=False)
+
+
+def parse_canonical_release(raw: bytes) -> Any:
+    """Return the release that `raw` is the canonical form of; refuse every other spelling."""
+    return _parse(raw, floats=True)
+
+
+def _parse(raw: bytes, *, floats: bool) -> Any:
+    try:
+        value = json.loads(raw.decode("utf-8", "strict"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise CanonicalError("bytes are not JSON in UTF-8", hint=_HINT) from error
+    _check_plain(value, path="$", floats=floats)
+    if _dump(value) != raw:
+        raise CanonicalError("bytes are JSON but not in canonical form", hint=_HINT)
+    return value
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(name)
+
+
+def _dump(value: object) -> bytes:
+    try:
+        return rfc8785.dumps(cast("Any", value))
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
+        raise CanonicalError("value has no canonical form", hint=_HINT) from error
+
+
+def _check_plain(value: object, *, path: str, floats: bool) -> None:
+    if value is None or isinstance(value, (bool, str)):
+        return
+    if isinstance(value, int):
+        if abs(value) >= 2**53:
+            raise CanonicalError(f"integer at `{path}` is beyond 2**53 - 1", hint="write large amounts as text")
+        return
+    if isinstance(value, float):
+        if not floats:
+            raise CanonicalError(f"float at `{path}` in a record", hint="write amounts as integers or exact text")
+        if not math.isfinite(value):
+            raise CanonicalError(f"number at `{path}` is not finite", hint="use null for a value that does not exist")
+        return
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise CanonicalError(f"key at `{path}` is not text", hint="use text keys")
+            _check_plain(inner, path=f"{path}.{key}", floats=floats)
+        return
+    if isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            _check_plain(inner, path=f"{path}[{index}]", floats=floats)
+        return
+    raise CanonicalError(f"value at `{path}` is not JSON", hint="use objects, lists, text, integers, booleans and null")

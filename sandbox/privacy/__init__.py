@@ -1,0 +1,1 @@
+"""The privacy engine: check a question, plan it, quote it, measure it, verify what was released."""

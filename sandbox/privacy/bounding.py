@@ -1,0 +1,124 @@
+"""Bound what one unit brings to an answer, in the SQL that runs over one partition.
+
+All rows of a unit stand in one partition, each with a rank 1..n drawn at random when the table was sealed.  Every rule
+here chooses among a unit's rows by those rows alone (their ranks, the filter, their groups), so the rows kept of one
+unit never depend on another unit: removing a unit removes its kept rows and changes nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sandbox.privacy.algebra import NumberType, Op
+from sandbox.privacy.query import CheckedQuery, KeyMode
+from sandbox.privacy.render import as_text, clamp, integer, render, render_is_null
+from sandbox.privacy.statistics import Statistic, StatisticKind
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """The SQL of a plan, what it does in words, and whether it may drop rows that the question counts."""
+
+    sql: str
+    words: str
+    drops_rows: bool
+
+
+def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic]) -> Bounded:
+    """Return the statement that bounds, groups and sums the rows of a partition called `t`.
+
+    - Groups are capped first, and only where a statistic's sensitivity rests on them (units over keys): a unit keeps
+      the groups of its lowest ranks.  Otherwise the cap on rows bounds the groups as well.
+    - Rows are capped to the lowest ranks: by `_rank <= k` where neither WHERE nor the group cap has dropped rows
+      before, else by a window over the rows that are left.
+    """
+    keys = [f"_k{index}" for index in range(len(query.keys))]
+    selected = [f"{render(key.expr)} AS {name}" for key, name in zip(query.keys, keys, strict=True)]
+    arguments = [statistic.argument for statistic in statistics]
+    selected += [f"{_value(query, s)} AS _a{i}" for i, s in enumerate(statistics) if arguments[i] is not None]
+    where = "" if query.filter is None else render(query.filter)
+    kinds = {statistic.kind for statistic in statistics}
+    caps_rows = bool(kinds - {StatisticKind.UNITS})
+    caps_groups = query.key_mode is not KeyMode.NONE and StatisticKind.UNITS in kinds
+    if not caps_rows:
+        return _count_units(query, keys, where)
+    rows, groups = query.bound.rows, query.bound.groups
+    if groups == rows:
+        caps_groups = False
+    words: list[str] = []
+    conditions = [where] if where else []
+    if not where and not caps_groups:
+        conditions.append(f"_rank <= {rows}")
+        words.append(f"rank <= {rows}")
+    inner = f"SELECT _unit, _rank{''.join(', ' + s for s in selected)} FROM t"
+    if conditions:
+        inner += f" WHERE {' AND '.join(conditions)}"
+    if caps_groups:
+        inner = _cap_groups(inner, keys, groups)
+        words.append(f"the {groups} groups with a unit's lowest ranks")
+    if where or caps_groups:
+        inner = f"SELECT * FROM ({inner}) QUALIFY row_number() OVER (PARTITION BY _unit ORDER BY _rank) <= {rows}"  # noqa: S608 (our own SQL)
+        words.append(f"a unit's {rows} lowest ranks after the filter")
+    totals = [_total(statistic, f"_a{index}") for index, statistic in enumerate(statistics)]
+    shown = [as_text(key.expr, name) for key, name in zip(query.keys, keys, strict=True)]
+    sql = f"SELECT {', '.join([*shown, *totals])} FROM ({inner}) AS b"  # noqa: S608 (our own SQL)
+    if keys:
+        sql += f" GROUP BY {', '.join(keys)}"
+    return Bounded(sql, ", then ".join(words), drops_rows=True)
+
+
+def _count_units(query: CheckedQuery, keys: Sequence[str], where: str) -> Bounded:
+    """Return the statement that only counts units: rows need no cap, since each unit counts once in a group."""
+    source = f"t WHERE {where}" if where else "t"
+    if not keys:
+        if not where:
+            return Bounded("SELECT count(*) FROM t WHERE _rank = 1", "each unit counts once", drops_rows=False)
+        return Bounded(f"SELECT count(DISTINCT _unit) FROM {source}", "each unit counts once", drops_rows=False)  # noqa: S608 (our own SQL)
+    groups = query.bound.groups
+    columns = ", ".join(keys)
+    selected = ", ".join(f"{render(key.expr)} AS {name}" for key, name in zip(query.keys, keys, strict=True))
+    led = (
+        f"SELECT _unit, {columns}, min(_rank) AS _lead FROM (SELECT _unit, _rank, {selected} FROM {source}) "  # noqa: S608 (our own SQL)
+        f"GROUP BY _unit, {columns}"
+    )
+    kept = f"SELECT * FROM ({led}) QUALIFY row_number() OVER (PARTITION BY _unit ORDER BY _lead) <= {groups}"  # noqa: S608 (our own SQL)
+    shown = ", ".join(as_text(key.expr, name) for key, name in zip(query.keys, keys, strict=True))
+    return Bounded(
+        f"SELECT {shown}, count(*) FROM ({kept}) AS b GROUP BY {columns}",  # noqa: S608 (our own SQL)
+        f"the {groups} groups with a unit's lowest ranks",
+        drops_rows=True,
+    )
+
+
+def _cap_groups(inner: str, keys: Sequence[str], groups: int) -> str:
+    """Keep the rows of a unit's first groups, ordered by the lowest rank that each group holds."""
+    columns = ", ".join(keys)
+    led = f"SELECT *, min(_rank) OVER (PARTITION BY _unit, {columns}) AS _lead FROM ({inner})"  # noqa: S608 (our own SQL)
+    ranked = f"dense_rank() OVER (PARTITION BY _unit ORDER BY _lead) <= {groups}"
+    return f"SELECT * EXCLUDE (_lead) FROM ({led}) QUALIFY {ranked}"  # noqa: S608 (our own SQL)
+
+
+def _value(query: CheckedQuery, statistic: Statistic) -> str:
+    """Return what a row adds: the argument, clamped last of all to the bounds that the sensitivity rests on."""
+    argument = statistic.argument
+    assert argument is not None
+    if statistic.kind is StatisticKind.ROWS:
+        return f"(NOT {render_is_null(argument)})"
+    of = argument.type
+    assert isinstance(of, NumberType)
+    assert max(abs(of.lower), abs(of.upper), of.upper - of.lower) * query.max_rows < 2**62
+    # A plain column is clamped where it is read; anything else once more here, whatever its interval promises.
+    clamped = render(argument) if argument.op is Op.COLUMN else clamp(render(argument), of)
+    centred = clamped if statistic.centre == 0 else f"({clamped} - {integer(statistic.centre)})"
+    return f"CAST({centred} AS BIGINT)"
+
+
+def _total(statistic: Statistic, name: str) -> str:
+    match statistic.kind:
+        case StatisticKind.UNITS:
+            return "count(DISTINCT _unit)"
+        case StatisticKind.ROWS:
+            return "count(*)" if statistic.argument is None else f"count(*) FILTER (WHERE {name})"
+        case StatisticKind.SUM:
+            return f"coalesce(sum({name}), 0)"

@@ -1,0 +1,350 @@
+"""Check a question: SQL text and public descriptions in, a typed question out, or a refusal that names the place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import NoReturn
+
+from sqlglot import exp
+
+from sandbox.errors import BoundError, QueryError
+from sandbox.model.description import DatasetDescription
+from sandbox.model.question import Question
+from sandbox.privacy import build
+from sandbox.privacy.algebra import Expr, NumberType, TruthType, column_names, present_columns
+from sandbox.privacy.expression import Translator
+from sandbox.privacy.finish import check_finish
+from sandbox.privacy.keys import MAX_PUBLIC_CELLS, key_domain
+from sandbox.privacy.labels import aggregate_label, key_label
+from sandbox.privacy.parse import Text, known_arguments, parse_select
+from sandbox.privacy.query import (
+    Aggregate,
+    AggregateKind,
+    CheckedQuery,
+    GroupKey,
+    KeyMode,
+    Output,
+    Slot,
+)
+from sandbox.privacy.render import weight
+
+MAX_OUTPUTS = 64
+MAX_WEIGHT = 20_000
+_REFUSED_CLAUSES: dict[str, tuple[str, str, str]] = {
+    "joins": ("join", "a join is not in the language yet", "ask about one table"),
+    "laterals": ("join", "a lateral join is not in the language", "ask about one table"),
+    "with_": ("subquery", "WITH is not in the language yet", "ask one question over one table"),
+    "distinct": ("distinct", "SELECT DISTINCT would release rows", "GROUP BY the column and COUNT(*)"),
+    "qualify": ("window", "QUALIFY is not in the language", "filter groups with HAVING"),
+    "windows": ("window", "a window is not in the language", "use GROUP BY"),
+    "sample": ("feature", "a sample is not in the language", "leave it out: bounding samples rows by itself"),
+    "hint": ("feature", "a hint is not in the language", "leave it out"),
+    "into": ("feature", "INTO is not in the language", "leave it out"),
+    "locks": ("feature", "a lock is not in the language", "leave it out"),
+}
+_MIN_MAX = (exp.Min, exp.Max, exp.ArgMax, exp.ArgMin, exp.First, exp.Last, exp.AnyValue)
+
+
+def check_question(question: Question, tables: Mapping[str, DatasetDescription]) -> CheckedQuery:
+    """Return the question in our own algebra, typed and bounded.
+
+    Nothing but public descriptions is read, so what it returns and what it refuses tells nothing about rows.
+
+    Args:
+        question: the SQL text, the loss and the contribution bound that is asked for.
+        tables: the descriptions, by the table's name in SQL.
+
+    Raises:
+        QueryError: the text is not in the language; `details` has `line`, `column` and `found`.
+        BoundError: no finite sensitivity follows, or the bound asked for is above the dataset's.
+    """
+    text, select = parse_select(question.sql)
+    try:
+        return _Checker(text, select, tables).check(question)
+    except RecursionError:
+        raise text.refusal(
+            None, "too_deep", "the question is nested too deep", "split it into simpler questions"
+        ) from None
+
+
+class _Checker:
+    """Walks one SELECT; holds what the clauses have found so far."""
+
+    def __init__(self, text: Text, select: exp.Select, tables: Mapping[str, DatasetDescription]) -> None:
+        self.text = text
+        self.select = select
+        for name, (code, message, hint) in _REFUSED_CLAUSES.items():
+            found = select.args.get(name)
+            if found:
+                node = found[0] if isinstance(found, list) else found
+                raise text.refusal(node if isinstance(node, exp.Expr) else select, code, message, hint)
+        known_arguments(
+            text, select, "expressions", "from_", "where", "group", "having", "order", "limit", "offset", "kind"
+        )
+        if select.args.get("kind"):
+            raise text.refusal(select, "feature", "SELECT AS is not in the language", "name columns with AS")
+        self.description, names = self._table(tables)
+        self.translator = Translator(text, self.description, names)
+        self.filter = self._filter()
+        self.keys: list[Expr] = []
+        self.aggregates: list[Aggregate] = []
+
+    def check(self, question: Question) -> CheckedQuery:
+        items = self._items()
+        self.keys = self._group(items)
+        outputs = tuple(self._output(alias, node) for alias, node in items)
+        self._check_outputs(outputs)
+        finish = check_finish(self.text, self.select, outputs, self.slot, self.key_of)
+        keys, mode = self._key_mode()
+        read = [*self.keys, *(a.argument for a in self.aggregates if a.argument is not None)]
+        if self.filter is not None:
+            read.append(self.filter)
+        if sum(weight(expr) for expr in read) > MAX_WEIGHT:
+            raise self.text.refusal(
+                self.select, "too_deep", "the question is too large", "split it into simpler questions"
+            )
+        return CheckedQuery(
+            dataset=self.description.dataset,
+            table=self.description.table,
+            unit_kind=self.description.unit.kind,
+            columns=tuple(sorted(frozenset().union(*(column_names(expr) for expr in read)))),
+            filter=self.filter,
+            keys=keys,
+            key_mode=mode,
+            aggregates=tuple(self.aggregates),
+            outputs=outputs,
+            finish=finish,
+            bound=self.description.bound.lowered(rows=question.rows, groups=question.groups),
+            max_rows=self.description.max_rows,
+        )
+
+    def _table(self, tables: Mapping[str, DatasetDescription]) -> tuple[DatasetDescription, frozenset[str]]:
+        source = self.select.args.get("from_")
+        if source is None:
+            raise self.text.refusal(self.select, "unknown_table", "the question names no table", "write FROM a table")
+        node = source.this
+        if isinstance(node, (exp.Subquery, exp.Select, exp.Values)):
+            raise self.text.refusal(node, "subquery", "a subquery is not in the language", "ask about one table")
+        if type(node) is not exp.Table or not isinstance(node.this, exp.Identifier):
+            raise self.text.refusal(node, "unknown_table", "FROM takes the name of one table", "write FROM a table")
+        if node.args.get("joins"):
+            raise self.text.refusal(node.args["joins"][0], *_REFUSED_CLAUSES["joins"])
+        known_arguments(self.text, node, "this", "alias")
+        name = str(node.this.this)
+        described = tables.get(name) or tables.get(name.lower())
+        if described is None:
+            known = ", ".join(sorted(tables)[:40])
+            raise self.text.refusal(
+                node, "unknown_table", f"there is no table `{name[:64]}`", f"the tables are {known}"
+            )
+        alias = node.args.get("alias")
+        if alias is not None:
+            known_arguments(self.text, alias, "this")
+        return described, frozenset({node.alias.lower() if node.alias else name.lower()})
+
+    def _filter(self) -> Expr | None:
+        where = self.select.args.get("where")
+        if where is None:
+            return None
+        condition = self.translator.condition(where.this)
+        self.translator.present = present_columns(condition)
+        return condition
+
+    def _items(self) -> list[tuple[str | None, exp.Expr]]:
+        items: list[tuple[str | None, exp.Expr]] = []
+        for node in self.select.expressions:
+            if isinstance(node, exp.Star) or (isinstance(node, exp.Column) and isinstance(node.this, exp.Star)):
+                raise self.text.refusal(
+                    node, "raw_rows", "SELECT * would release rows", "write COUNT(*) or other aggregates, by group"
+                )
+            if isinstance(node, exp.Alias):
+                known_arguments(self.text, node, "this", "alias")
+                items.append((node.alias, node.this))
+            else:
+                items.append((None, node))
+        if not items or len(items) > MAX_OUTPUTS:
+            raise self.text.refusal(
+                self.select, "raw_rows", f"expected between 1 and {MAX_OUTPUTS} columns", "ask for fewer columns"
+            )
+        return items
+
+    def _group(self, items: list[tuple[str | None, exp.Expr]]) -> list[Expr]:
+        group = self.select.args.get("group")
+        if group is None:
+            return []
+        known_arguments(self.text, group, "expressions", "all")
+        nodes = list(group.expressions)
+        if group.args.get("all"):
+            nodes = [node for _, node in items if not _is_aggregate(node)]
+        keys: list[Expr] = []
+        for node in nodes:
+            expr = self.translator.translate(self._named(node, items))
+            if not column_names(expr):
+                raise self.text.refusal(node, "group_key", "a group key reads no column", "leave it out")
+            if expr not in keys:
+                keys.append(expr)
+        return keys
+
+    def _named(self, node: exp.Expr, items: list[tuple[str | None, exp.Expr]]) -> exp.Expr:
+        """Return what `GROUP BY 2` or `GROUP BY alias` stands for."""
+        if isinstance(node, exp.Literal) and not node.is_string:
+            position = str(node.this)
+            if not position.isdigit() or not 1 <= int(position[:6]) <= len(items):
+                raise self.text.refusal(
+                    node, "group_key", "there is no column with this number", "count columns from 1"
+                )
+            return items[int(position) - 1][1]
+        if isinstance(node, exp.Column) and isinstance(node.this, exp.Identifier) and not node.args.get("table"):
+            name = str(node.this.this).lower()
+            if self.description.column(name) is None and name != self.description.unit.column:
+                for alias, item in items:
+                    if alias is not None and alias.lower() == name:
+                        return item
+        return node
+
+    def _output(self, alias: str | None, node: exp.Expr) -> Output:
+        slot = self.slot(node)
+        if slot is None:
+            self._refuse_raw(node)
+        if slot.is_key:
+            label = key_label(self.description, self.keys[slot.index], alias)
+        else:
+            label = aggregate_label(self.description, self.aggregates[slot.index], alias)
+        if not label.name.isprintable() or not 1 <= len(label.name) <= 64:
+            raise self.text.refusal(node, "name", "a column's name is 1 to 64 printable characters", "name it with AS")
+        return Output(label, slot)
+
+    def _refuse_raw(self, node: exp.Expr) -> NoReturn:
+        if not column_names(self.translator.translate(node)):
+            raise self.text.refusal(node, "raw_rows", "a literal is not an answer", "leave it out")
+        raise self.text.refusal(
+            node,
+            "raw_rows",
+            "this column is neither a group key nor an aggregate",
+            "put it into GROUP BY, or write COUNT, SUM or AVG of it",
+        )
+
+    def _check_outputs(self, outputs: tuple[Output, ...]) -> None:
+        if not self.aggregates:
+            raise self.text.refusal(
+                self.select, "raw_rows", "the question has no aggregate", "add COUNT(*), SUM or AVG, and GROUP BY"
+            )
+        seen: set[str] = set()
+        for output in outputs:
+            if output.label.name.lower() in seen:
+                raise self.text.refusal(
+                    self.select, "name", f"two columns are called `{output.label.name}`", "give each a name with AS"
+                )
+            seen.add(output.label.name.lower())
+
+    def slot(self, node: exp.Expr) -> Slot | None:
+        """Return the slot of an aggregate (added if new) or of a group key, or None."""
+        while isinstance(node, exp.Paren):
+            node = node.this
+        if _is_aggregate(node):
+            aggregate = self._aggregate(node)
+            if aggregate not in self.aggregates:
+                self.aggregates.append(aggregate)
+            return Slot(is_key=False, index=self.aggregates.index(aggregate))
+        if not self.keys:
+            return None
+        expr = self.translator.translate(node)
+        return Slot(is_key=True, index=self.keys.index(expr)) if expr in self.keys else None
+
+    def key_of(self, slot: Slot) -> Expr | None:
+        """Return the expression of a key slot, or None for an aggregate."""
+        return self.keys[slot.index] if slot.is_key else None
+
+    def _aggregate(self, node: exp.Expr) -> Aggregate:
+        if isinstance(node, exp.Filter):
+            known_arguments(self.text, node, "this", "expression")
+            condition = self.translator.condition(node.expression.this)
+            return self._filtered(self._aggregate(node.this), condition, node)
+        if isinstance(node, _MIN_MAX):
+            raise self.text.refusal(
+                node,
+                "minmax",
+                "MIN, MAX and single values would release one row's value",
+                "ask for AVG, or for COUNT(*) by group of FLOOR(x / 10)",
+            )
+        if isinstance(node, exp.Count):
+            return self._count(node)
+        if isinstance(node, (exp.Sum, exp.Avg)):
+            known_arguments(self.text, node, "this")
+            kind = AggregateKind.SUM if isinstance(node, exp.Sum) else AggregateKind.MEAN
+            return Aggregate(kind, self._number(node))
+        name = node.sql_name() if isinstance(node, exp.Func) else "this"
+        raise self.text.refusal(
+            node,
+            "unknown_function",
+            f"the aggregate `{name[:40]}` is not in the language",
+            "known are COUNT, COUNT(DISTINCT unit), SUM and AVG",
+        )
+
+    def _number(self, node: exp.Expr) -> Expr:
+        if isinstance(node.this, exp.Distinct):
+            raise self.text.refusal(node, "distinct", "DISTINCT is only for counting units", "leave DISTINCT out")
+        expr = self.translator.translate(node.this)
+        if isinstance(expr.type, TruthType):
+            hint = "write CASE WHEN condition THEN 1 ELSE 0 END"
+            raise self.text.placed(build.type_error("SUM and AVG need a number, got a truth value", hint), node)
+        try:
+            of = build.number_type(expr, "SUM and AVG")
+            self._check_size(of)
+        except (QueryError, BoundError) as error:
+            raise self.text.placed(error, node) from None
+        return expr
+
+    def _check_size(self, of: NumberType) -> None:
+        largest = max(abs(of.lower), abs(of.upper), of.upper - of.lower)
+        if largest * max(1, self.description.max_rows) >= 2**62:
+            raise BoundError(
+                "a total could grow beyond 62 bits",
+                hint="narrow the values first, as in SUM(LEAST(GREATEST(x, 0), 1000))",
+                code="privacy.bound.overflow",
+            )
+
+    def _count(self, node: exp.Count) -> Aggregate:
+        known_arguments(self.text, node, "this")
+        if isinstance(node.this, exp.Star):
+            return Aggregate(AggregateKind.COUNT)
+        if not isinstance(node.this, exp.Distinct):
+            expr = self.translator.translate(node.this)
+            return Aggregate(AggregateKind.COUNT, expr if expr.nullable else None)
+        known_arguments(self.text, node.this, "expressions")
+        unit = self.description.unit.column
+        inner = node.this.expressions
+        one = inner[0] if len(inner) == 1 else None
+        if isinstance(one, exp.Column) and isinstance(one.this, exp.Identifier) and one.name.lower() == unit:
+            table = one.args.get("table")
+            if table is None or str(table.this).lower() in self.translator.names:
+                return Aggregate(AggregateKind.UNITS)
+        raise self.text.refusal(
+            node, "distinct", "COUNT(DISTINCT …) counts units only", f"write COUNT(DISTINCT {unit}), or GROUP BY"
+        )
+
+    def _filtered(self, aggregate: Aggregate, condition: Expr, node: exp.Expr) -> Aggregate:
+        if aggregate.kind is AggregateKind.UNITS:
+            raise self.text.refusal(node, "feature", "FILTER on a count of units is not in the language", "use WHERE")
+        argument = build.number(Fraction(1)) if aggregate.argument is None else aggregate.argument
+        return Aggregate(aggregate.kind, build.case([(condition, argument)], build.nothing()))
+
+    def _key_mode(self) -> tuple[tuple[GroupKey, ...], KeyMode]:
+        if not self.keys:
+            return (), KeyMode.NONE
+        keys = tuple(GroupKey(expr, key_domain(expr)) for expr in self.keys)
+        cells = 1
+        for key in keys:
+            cells *= MAX_PUBLIC_CELLS + 1 if key.domain is None else len(key.domain)
+        if cells <= MAX_PUBLIC_CELLS:
+            return keys, KeyMode.PUBLIC
+        return tuple(GroupKey(key.expr, None) for key in keys), KeyMode.PRIVATE
+
+
+def _is_aggregate(node: exp.Expr) -> bool:
+    while isinstance(node, exp.Paren):
+        node = node.this
+    if isinstance(node, exp.Filter):
+        return True
+    return isinstance(node, (exp.AggFunc, exp.CountIf)) and not isinstance(node, exp.Window)

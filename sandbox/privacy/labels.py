@@ -1,0 +1,58 @@
+"""What people read above the columns of an answer, in English and Chinese."""
+
+from __future__ import annotations
+
+from sandbox.model.description import Column, DatasetDescription
+from sandbox.privacy.algebra import Expr, Op, column_names
+from sandbox.privacy.query import Aggregate, AggregateKind, Label
+
+_PART_LABELS = {
+    "year": ("year of", "年份"),
+    "quarter": ("quarter of", "季度"),
+    "month": ("month of", "月份"),
+    "day": ("day of", "日"),
+    "isodow": ("day of the week of", "星期"),
+    "week": ("week of", "周"),
+}
+
+
+def key_label(description: DatasetDescription, expr: Expr, alias: str | None) -> Label:
+    """Return the label of a group key."""
+    column = _only_column(description, expr)
+    if column is None:
+        return Label(alias or "key", alias or "group", alias or "分组")
+    name = alias or column.name
+    if expr.op is Op.COLUMN:
+        return Label(name, column.label_en, column.label_zh, column.measure_en, column.measure_zh)
+    if expr.op in {Op.DATE_PART, Op.DATE_START} and expr.args[0].op is Op.COLUMN:
+        english, chinese = _PART_LABELS[str(expr.value)]
+        return Label(name, f"{english} {column.label_en}", f"{column.label_zh}（{chinese}）")
+    return Label(name, f"group of {column.label_en}", f"{column.label_zh}（分组）")
+
+
+def aggregate_label(description: DatasetDescription, aggregate: Aggregate, alias: str | None) -> Label:
+    """Return the label of an aggregate."""
+    unit = description.unit
+    if aggregate.kind is AggregateKind.UNITS:
+        return Label(alias or "units", f"number of units ({unit.kind})", f"{unit.label_zh}数")
+    if aggregate.kind is AggregateKind.COUNT:
+        return Label(alias or "count", "number of rows", "行数")
+    is_sum = aggregate.kind is AggregateKind.SUM
+    name, english, chinese = ("sum", "total of", "合计") if is_sum else ("avg", "mean of", "平均")
+    assert aggregate.argument is not None
+    column = _only_column(description, aggregate.argument)
+    if column is None:
+        return Label(alias or name, alias or name, alias or chinese)
+    plain = aggregate.argument.op is Op.COLUMN
+    return Label(
+        alias or f"{name}_{column.name}",
+        f"{english} {column.label_en}",
+        f"{column.label_zh}（{chinese}）",
+        column.measure_en if plain else "",
+        column.measure_zh if plain else "",
+    )
+
+
+def _only_column(description: DatasetDescription, expr: Expr) -> Column | None:
+    names = sorted(column_names(expr))
+    return description.column(names[0]) if len(names) == 1 else None

@@ -1,0 +1,231 @@
+"""Measure: exact partials in, noise added once, an answer out; and the auditor's check of one that was released."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.errors import CanonicalError, ReplayMismatchError
+from sandbox.model.canonical import canonical_release_bytes
+from sandbox.model.question import Answer
+from sandbox.privacy.fit import check_fit
+from sandbox.privacy.keys import Key, join_key, parse_key, split_key
+from sandbox.privacy.noise import NoiseSource
+from sandbox.privacy.partials import Partials
+from sandbox.privacy.plan import Plan
+from sandbox.privacy.profile import Profile
+from sandbox.privacy.query import KeyMode
+from sandbox.privacy.release import NoisyCell, release_answer
+
+SEALED_VERSION = 1
+_LARGEST = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An answer that may leave, and the record under seal that explains it to an auditor."""
+
+    answer: Answer
+    sealed: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    key: Key
+    exact: tuple[int, ...]
+    noise: tuple[int, ...]
+
+    def noisy(self) -> NoisyCell:
+        return NoisyCell(self.key, tuple(e + n for e, n in zip(self.exact, self.noise, strict=True)))
+
+
+def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Profile | None = None) -> Measured:
+    """Return the noisy answer of a plan, and its sealed record.
+
+    Args:
+        plan: what to measure.
+        partials: its exact integers, summed over all partitions of one snapshot.
+        noise: draws the noise.
+        profile: a released profile of the dataset, for the notes on bias.
+
+    Privacy: if two tables differ in all rows of one unit, the answers are `plan.loss`-close, whatever was released
+    before.  The sealed record is not private: it stays under seal.
+    """
+    if partials.plan != plan.digest():
+        raise AssertionError("partials belong to another plan")
+    cells = (
+        _noisy_private(plan, partials, noise)
+        if plan.key_mode is KeyMode.PRIVATE
+        else _noisy_public(plan, partials, noise)
+    )
+    answer = release_answer(plan, [cell.noisy() for cell in cells], profile)
+    sealed = {
+        "v": SEALED_VERSION,
+        "plan": plan.digest(),
+        "partials": partials.digest(),
+        "candidates": str(len(partials.cells)),
+        "profile": None if profile is None else profile.to_record(),
+        "cells": [
+            {"key": list(c.key), "exact": [str(e) for e in c.exact], "noise": [str(n) for n in c.noise]} for c in cells
+        ],
+    }
+    return Measured(answer, sealed)
+
+
+def public_keys(plan: Plan) -> list[Key]:
+    """Return every key that a plan without private keys releases, in order."""
+    domains = []
+    for key in plan.keys:
+        assert key.domain is not None
+        domains.append(key.domain)
+    return list(itertools.product(*domains))
+
+
+def _held(amount: int) -> int:
+    # Holding a value within fixed ends never moves two values further apart, so it costs no privacy.
+    return max(-_LARGEST, min(_LARGEST, amount))
+
+
+def _noisy_public(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_Cell]:
+    keys = public_keys(plan)
+    zeros = (0,) * len(plan.statistics)
+    exact = [tuple(_held(amount) for amount in partials.cells.get(key, zeros)) for key in keys]
+    return _with_noise(plan, keys, exact, noise, first=0)
+
+
+def _noisy_private(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_Cell]:
+    assert plan.threshold is not None
+    first = plan.statistics[0]
+    counts = {join_key(key): _held(amounts[0]) for key, amounts in partials.cells.items() if amounts[0] > 0}
+    released = noise.thresholded(counts, sigma=first.sigma, threshold=plan.threshold, rho=first.rho)
+    texts = sorted(released)
+    keys = [split_key(text, len(plan.keys)) for text in texts]
+    exact = [tuple(_held(amount) for amount in partials.cells[key]) for key in keys]
+    cells = _with_noise(plan, keys, exact, noise, first=1)
+    return [
+        _Cell(cell.key, cell.exact, (released[text] - cell.exact[0], *cell.noise))
+        for text, cell in zip(texts, cells, strict=True)
+    ]
+
+
+def _with_noise(
+    plan: Plan, keys: Sequence[Key], exact: Sequence[tuple[int, ...]], noise: NoiseSource, *, first: int
+) -> list[_Cell]:
+    """Add noise to the statistics from `first` on."""
+    columns = []
+    for index in range(first, len(plan.statistics)):
+        planned = plan.statistics[index]
+        values = [row[index] for row in exact]
+        if planned.sigma == 0:
+            columns.append([0] * len(values))
+            continue
+        noisy = noise.gaussian(
+            values,
+            sigma=planned.sigma,
+            sensitivity_squared=planned.statistic.sensitivity_squared,
+            rho=planned.rho,
+        )
+        columns.append([n - v for n, v in zip(noisy, values, strict=True)])
+    return [_Cell(key, row, tuple(c[i] for c in columns)) for i, (key, row) in enumerate(zip(keys, exact, strict=True))]
+
+
+def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str, Any]) -> None:
+    """Check that a released answer is the post-processing of sealed integers and noise, and that the noise fits.
+
+    The checks of the noise raise a false alarm with probability at most 1e-9 for one answer (`fit.py`).
+
+    Raises:
+        ReplayMismatchError: something differs; `details["place"]` names the cell, the statistic or the field.
+    """
+    cells, candidates, profile = _parse_sealed(plan, sealed)
+    _check_keys(plan, cells)
+    for index, planned in enumerate(plan.statistics):
+        chosen = plan.key_mode is KeyMode.PRIVATE and index == 0
+        check_fit(
+            [cell.noise[index] for cell in cells],
+            planned.sigma,
+            drawn=candidates if chosen else len(cells),
+            selected=chosen,
+            place=f"statistic {index}",
+            share=len(plan.statistics),
+        )
+    if plan.key_mode is not KeyMode.PRIVATE:
+        exact = Partials(plan.digest(), {cell.key: cell.exact for cell in cells})
+        if exact.digest() != sealed["partials"]:
+            raise _mismatch("the sealed integers are not those that their digest names", "partials")
+    expected = release_answer(plan, [cell.noisy() for cell in cells], profile).to_record()
+    _compare(plan, expected, answer_record)
+
+
+def _check_keys(plan: Plan, cells: Sequence[_Cell]) -> None:
+    keys = [cell.key for cell in cells]
+    if plan.key_mode is not KeyMode.PRIVATE:
+        if keys != public_keys(plan):
+            raise _mismatch("the sealed cells are not the plan's public keys", "keys")
+        return
+    texts = [join_key(key) for key in keys]
+    if texts != sorted(set(texts)):
+        raise _mismatch("the sealed keys are not sorted or not unique", "keys")
+    assert plan.threshold is not None
+    for index, cell in enumerate(cells):
+        if cell.exact[0] + cell.noise[0] < plan.threshold.value or cell.exact[0] < 1:
+            raise _mismatch("a private key below the threshold was released", f"cell {index}")
+
+
+def _parse_sealed(plan: Plan, sealed: dict[str, Any]) -> tuple[list[_Cell], int, Profile | None]:
+    fields = {"v", "plan", "partials", "candidates", "profile", "cells"}
+    if set(sealed) != fields or sealed["v"] != SEALED_VERSION:
+        raise _mismatch("the sealed record has unknown or missing fields", "sealed")
+    if sealed["plan"] != plan.digest():
+        raise _mismatch("the sealed record belongs to another plan", "plan")
+    types = [key.type for key in plan.keys]
+    try:
+        cells = [
+            _Cell(
+                parse_key(cell["key"], types),
+                tuple(_integer(amount) for amount in cell["exact"]),
+                tuple(_integer(amount) for amount in cell["noise"]),
+            )
+            for cell in sealed["cells"]
+        ]
+        candidates = _integer(sealed["candidates"])
+        profile = None if sealed["profile"] is None else Profile.parse(sealed["profile"])
+    except (CanonicalError, KeyError, TypeError, ValueError) as error:
+        raise _mismatch("the sealed record is malformed", "sealed") from error
+    width = len(plan.statistics)
+    if any(len(cell.exact) != width or len(cell.noise) != width for cell in cells):
+        raise _mismatch("the sealed cells have the wrong width", "sealed")
+    if candidates < len(cells) and plan.key_mode is KeyMode.PRIVATE:
+        raise _mismatch("more keys were released than there were", "candidates")
+    return cells, candidates, profile
+
+
+def _integer(text: object) -> int:
+    if not isinstance(text, str) or len(text) > 40 or str(int(text)) != text:
+        raise ValueError("not a canonical integer")
+    return int(text)
+
+
+def _compare(plan: Plan, expected: dict[str, Any], found: dict[str, Any]) -> None:
+    if set(found) != set(expected):
+        raise _mismatch("the answer has unknown or missing fields", "answer")
+    for name in ("columns", "loss", "notes"):
+        if found[name] != expected[name]:
+            raise _mismatch(f"the answer's {name} are not the replay's", name)
+    for part in ("rows", "standard_errors", "lower", "upper"):
+        if not isinstance(found[part], list) or len(found[part]) != len(expected[part]):
+            raise _mismatch(f"the answer's {part} are not as many as the replay's", part)
+        for row, (wanted, given) in enumerate(zip(expected[part], found[part], strict=True)):
+            if not isinstance(given, list) or len(given) != len(wanted):
+                raise _mismatch("a row of the answer has the wrong width", f"{part}, row {row}")
+            for column, (one, other) in enumerate(zip(wanted, given, strict=True)):
+                # As canonical bytes, where 3.0 and 3 are one number: a record comes from the disk.
+                if canonical_release_bytes(one) != canonical_release_bytes(other):
+                    name = plan.outputs[column].label.name
+                    raise _mismatch("a cell of the answer is not the replay's", f"{part}, row {row}, column `{name}`")
+
+
+def _mismatch(message: str, place: str) -> ReplayMismatchError:
+    return ReplayMismatchError(message, hint="keep both records as evidence and look at who wrote them", place=place)

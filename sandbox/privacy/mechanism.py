@@ -1,0 +1,148 @@
+"""Noise scales and thresholds: the smallest that a loss allows, rounded up, and confirmed by OpenDP's own maps.
+
+Nothing here draws noise.  A scale is a 64-bit float, and so an exact rational; the inequality that the guarantee rests
+on is checked in exact arithmetic, and again with the map of the very mechanism that will run.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import opendp.prelude as dp
+
+from sandbox.errors import BoundError
+from sandbox.model.exact import format_exact
+
+dp.enable_features("contrib")
+
+MAX_SIGMA = Fraction(2**58)
+"""Noise beyond this could meet the ends of 64 bits; refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """The release of private keys.
+
+    Attributes:
+        groups: the most groups of one unit (L0).
+        delta: the chance that a key of a single unit passes, at most.
+        value: the least noisy count of units that a released key shows.
+    """
+
+    groups: int
+    delta: Fraction
+    value: int
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the threshold as a canonical record."""
+        return {"groups": self.groups, "delta": format_exact(self.delta), "value": str(self.value)}
+
+
+def gaussian_measurement(sigma: float) -> Any:
+    """Return OpenDP's discrete Gaussian on vectors of 64-bit integers, under L2 distance and zCDP."""
+    return dp.m.make_gaussian(dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64"), scale=sigma)
+
+
+def threshold_measurement(sigma: float, threshold: int) -> Any:
+    """Return OpenDP's discrete Gaussian on `{key: count}`, which keeps keys at or above the threshold."""
+    return dp.m.make_gaussian_threshold(
+        dp.map_domain(dp.atom_domain(T="String"), dp.atom_domain(T="i64")),
+        dp.l02inf_distance(dp.absolute_distance(T="i64")),
+        scale=sigma,
+        threshold=threshold,
+    )
+
+
+@cache
+def gaussian_sigma(sensitivity_squared: int, rho: Fraction) -> Fraction:
+    """Return the scale of the discrete Gaussian for an L2 sensitivity, as an exact rational, rounded up.
+
+    Args:
+        sensitivity_squared: the square of the exact L2 sensitivity, in the statistic's integer units.
+        rho: the loss of this statistic.
+
+    Raises:
+        BoundError: rho is not positive, or the noise would not fit 64 bits.
+
+    Privacy: sigma**2 * 2 * rho >= sensitivity**2 exactly, and OpenDP's map at the sensitivity (rounded up) is at most
+    rho.  Source: Canonne, Kamath, Steinke 2020, theorem 4.
+    """
+    if rho <= 0:
+        raise BoundError(
+            "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
+        )
+    if sensitivity_squared == 0:
+        return Fraction(0)
+    square = Fraction(sensitivity_squared) / (2 * rho)
+    if square >= MAX_SIGMA**2:
+        raise BoundError(
+            "the noise would be beyond 58 bits", hint="spend more loss, or narrow the values", code="privacy.bound.loss"
+        )
+    sigma = sqrt_up(square)
+    distance = sqrt_up(Fraction(sensitivity_squared))
+    step = 1
+    while Fraction(sigma) ** 2 < square or Fraction(gaussian_measurement(sigma).map(distance)) > rho:
+        for _ in range(step):
+            sigma = math.nextafter(sigma, math.inf)
+        step *= 2
+    return Fraction(sigma)
+
+
+def sqrt_up(square: Fraction) -> float:
+    """Return the least float that is certainly not below the square root."""
+    root = math.sqrt(square)
+    while Fraction(root) ** 2 < square:
+        root = math.nextafter(root, math.inf)
+    return root
+
+
+@cache
+def threshold_release(groups: int, rho: Fraction, delta: Fraction) -> tuple[Fraction, Threshold]:
+    """Return the scale and the least threshold of a release of private keys.
+
+    A unit adds at most 1 to at most `groups` keys: L0 = groups, Linf = 1, L2 = sqrt(groups), which OpenDP takes as an
+    integer, so it is rounded up.
+
+    Raises:
+        BoundError: delta is zero, or too small for OpenDP to account for.
+
+    Privacy: OpenDP's map at (groups, ceil(sqrt(groups)), 1) is at most (rho, delta).
+    """
+    if delta <= 0:
+        raise BoundError(
+            "private group keys need a loss with delta",
+            hint="give the loss a delta, as in 1e-7, or group by columns with a public domain",
+            code="privacy.bound.delta",
+        )
+    distance = threshold_distance(groups)
+    sigma = gaussian_sigma(distance * distance, rho)
+
+    def held(value: int) -> bool:
+        spent_rho, spent_delta = threshold_measurement(float(sigma), value).map((groups, distance, 1))
+        return Fraction(spent_rho) <= rho and Fraction(spent_delta) <= delta
+
+    upper = 2 + math.ceil(float(sigma) * math.sqrt(2 * (math.log(2 * groups) - math.log(float(delta) or 5e-324))))
+    for _ in range(3):
+        if held(upper):
+            break
+        upper *= 2
+    else:
+        raise BoundError(
+            "the delta of the loss is too small for private group keys",
+            hint="use a delta of 1e-12 or more, or group by columns with a public domain",
+            code="privacy.bound.delta",
+        )
+    lower = 1
+    while upper - lower > 1:
+        middle = (lower + upper) // 2
+        lower, upper = (lower, middle) if held(middle) else (middle, upper)
+    return sigma, Threshold(groups, delta, upper)
+
+
+def threshold_distance(groups: int) -> int:
+    """Return the L2 distance of a release over `groups` keys, as the integer that OpenDP takes, rounded up."""
+    return math.isqrt(groups - 1) + 1

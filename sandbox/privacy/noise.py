@@ -1,0 +1,84 @@
+"""The one place where noise is drawn: OpenDP's exact discrete samplers, on integers, checked by OpenDP's own maps.
+
+This is the only module of the room that is not pure.  No seed can be given to OpenDP and none is wanted: noise is
+recorded under seal for the auditor, never derived again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+
+from sandbox.privacy.mechanism import (
+    Threshold,
+    gaussian_measurement,
+    sqrt_up,
+    threshold_distance,
+    threshold_measurement,
+)
+
+
+class NoiseSource(Protocol):
+    """Adds noise to exact integers; what it returns may leave the house, what it is given may not."""
+
+    def gaussian(self, values: Sequence[int], *, sigma: Fraction, sensitivity_squared: int, rho: Fraction) -> list[int]:
+        """Return `values` with independent discrete Gaussian noise of scale `sigma`."""
+        ...
+
+    def thresholded(
+        self, counts: Mapping[str, int], *, sigma: Fraction, threshold: Threshold, rho: Fraction
+    ) -> dict[str, int]:
+        """Return the noisy counts of those keys whose noisy count reaches the threshold."""
+        ...
+
+
+class OpenDpNoise:
+    """Noise from OpenDP."""
+
+    def gaussian(self, values: Sequence[int], *, sigma: Fraction, sensitivity_squared: int, rho: Fraction) -> list[int]:
+        """Return `values` with independent discrete Gaussian noise.
+
+        Args:
+            values: integers within 2**62 of zero.
+            sigma: the scale, a 64-bit float.
+            sensitivity_squared: the square of the L2 distance that neighbouring tables move `values` at most.
+            rho: what it may cost.
+
+        Privacy: rho-zCDP; asserted with OpenDP's map before a draw.
+        """
+        measurement = gaussian_measurement(_as_float(sigma))
+        assert Fraction(measurement.map(sqrt_up(Fraction(sensitivity_squared)))) <= rho
+        if not values:
+            return []
+        return [int(value) for value in measurement(np.asarray(values, dtype=np.int64))]
+
+    def thresholded(
+        self, counts: Mapping[str, int], *, sigma: Fraction, threshold: Threshold, rho: Fraction
+    ) -> dict[str, int]:
+        """Return the keys whose noisy count reaches the threshold, with that count.
+
+        Args:
+            counts: key to a count of units, where one unit adds 1 to at most `threshold.groups` keys.
+            sigma: the scale, a 64-bit float.
+            threshold: the least noisy count, and the delta that it keeps.
+            rho: what it may cost.
+
+        Privacy: rho-zCDP but for a chance of delta; asserted with OpenDP's map before a draw.
+        """
+        groups = threshold.groups
+        measurement = threshold_measurement(_as_float(sigma), threshold.value)
+        spent_rho, spent_delta = measurement.map((groups, threshold_distance(groups), 1))
+        assert Fraction(spent_rho) <= rho
+        assert Fraction(spent_delta) <= threshold.delta
+        if not counts:
+            return {}
+        return {str(key): int(value) for key, value in measurement(dict(counts)).items()}
+
+
+def _as_float(sigma: Fraction) -> float:
+    scale = float(sigma)
+    assert Fraction(scale) == sigma
+    return scale

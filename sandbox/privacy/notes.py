@@ -1,0 +1,59 @@
+"""Sentences for people: how the bound is kept, how far it bends the answer, what thresholds hide."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from sandbox.privacy.plan import Plan
+from sandbox.privacy.profile import Profile
+from sandbox.privacy.query import AggregateKind, KeyMode
+
+
+def answer_notes(plan: Plan, profile: Profile | None) -> tuple[str, ...]:
+    """Return the notes that an answer carries; a function of public facts."""
+    notes = [*bias_notes(plan, profile), *key_notes(plan)]
+    notes.append("the 95 % intervals cover the noise, and not what the contribution bound left out")
+    if plan.finish.having is not None or plan.finish.limit is not None:
+        notes.append("rows were chosen by their noisy values, so the values shown lean towards the choice")
+    return tuple(notes)
+
+
+def bias_notes(plan: Plan, profile: Profile | None) -> list[str]:
+    """Return what is known of the rows that the contribution bound leaves out."""
+    unit = plan.unit_kind
+    if not plan.bounds_rows:
+        return [f"no row was left out: {plan.bounding}"]
+    notes = [f"of one {unit} at most {plan.bound.rows} rows in {plan.bound.groups} groups count ({plan.bounding})"]
+    lost = None if profile is None else profile.lost_share(plan.bound.rows)
+    if lost is None:
+        notes.append("how many rows the bound leaves out is not known: the dataset has no profile yet")
+    elif lost < Fraction(1, 1000):
+        notes.append("the bound leaves out less than 0.1 % of all rows")
+    else:
+        share = f"{math.ceil(lost * 1000) / 10:.1f} %"
+        notes.append(
+            f"the bound leaves out about {share} of all rows, so counts and totals over all rows come out about that "
+            f"much too low (less where a WHERE leaves few rows of a {unit}); means are hardly affected"
+        )
+    return notes
+
+
+def key_notes(plan: Plan) -> list[str]:
+    """Return what is to be known about the groups."""
+    if plan.key_mode is KeyMode.PRIVATE:
+        assert plan.threshold is not None
+        return [
+            (
+                f"groups are shown from a noisy count of {plan.threshold.value} units ({plan.unit_kind}) on; smaller "
+                "ones stay hidden, and values of groups just above lean high"
+            )
+        ]
+    notes = []
+    if plan.key_mode is KeyMode.PUBLIC:
+        notes.append(f"all {plan.cells} groups of the public domain are shown, empty ones too")
+    if any(estimate.kind is not AggregateKind.MEAN for estimate in plan.estimates):
+        notes.append(
+            "noise may make small counts and totals negative; they are not cut off, so that sums stay unbiased"
+        )
+    return notes

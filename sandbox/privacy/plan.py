@@ -1,0 +1,179 @@
+"""Plan a checked question: one SQL statement over a partition, exact sensitivities, noise scales, thresholds.
+
+A plan is frozen and canonical: its digest names everything that decides what the answer is, besides the data and the
+noise.  It is computed from public facts only, and so it can be quoted, logged and replayed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from sandbox.errors import BoundError
+from sandbox.model.digest import Digest, digest_of_record
+from sandbox.model.exact import format_exact
+from sandbox.model.loss import PrivacyLoss
+from sandbox.model.unit import ContributionBound
+from sandbox.privacy.algebra import ValueType
+from sandbox.privacy.bounding import bounding_sql
+from sandbox.privacy.keys import KeyText
+from sandbox.privacy.mechanism import Threshold, gaussian_sigma, threshold_release
+from sandbox.privacy.query import CheckedQuery, Finish, KeyMode, Output
+from sandbox.privacy.statistics import Estimate, Statistic, choose_statistics
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedKey:
+    """A group key: its type, and its public domain with public keys."""
+
+    type: ValueType
+    domain: tuple[KeyText, ...] | None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the key as a canonical record."""
+        return {"type": self.type.to_record(), "domain": None if self.domain is None else list(self.domain)}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStatistic:
+    """A statistic with its share of the loss and the scale of its noise, both exact."""
+
+    statistic: Statistic
+    rho: Fraction
+    sigma: Fraction
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the planned statistic as a canonical record."""
+        return {
+            "statistic": self.statistic.to_record(),
+            "rho": format_exact(self.rho),
+            "sigma": format_exact(self.sigma),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that decides an answer besides the data and the noise.
+
+    Attributes:
+        dataset, table: whose rows.
+        unit_kind: whom the promise protects.
+        columns: the columns that a partition must carry, besides `_unit` and `_rank`.
+        sql: one DuckDB statement over a partition called `t`: the key texts, then one integer for each statistic.
+        keys, key_mode: the group keys and how they are released.
+        statistics: in the order of the SQL; with private keys the first is the count of units.
+        threshold: of private keys, else None.
+        estimates: how values come from statistics.
+        outputs, finish: the columns of the answer and the post-processing.
+        bound: the contribution bound; `bounding` says for people how it is kept.
+        bounds_rows: whether the bound may drop rows, so that totals come out low.
+        loss: what the answer costs; all of it is charged.
+        max_rows: the public ceiling on rows.
+    """
+
+    dataset: str
+    table: str
+    unit_kind: str
+    columns: tuple[str, ...]
+    sql: str
+    keys: tuple[PlannedKey, ...]
+    key_mode: KeyMode
+    statistics: tuple[PlannedStatistic, ...]
+    threshold: Threshold | None
+    estimates: tuple[Estimate, ...]
+    outputs: tuple[Output, ...]
+    finish: Finish
+    bound: ContributionBound
+    bounding: str
+    bounds_rows: bool
+    loss: PrivacyLoss
+    max_rows: int
+
+    @property
+    def cells(self) -> int | None:
+        """How many cells public keys span (1 without keys), or None with private keys."""
+        product = 1
+        for key in self.keys:
+            if key.domain is None:
+                return None
+            product *= len(key.domain)
+        return product
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the plan as a canonical record."""
+        return {
+            "v": PLAN_VERSION,
+            "dataset": self.dataset,
+            "table": self.table,
+            "unit_kind": self.unit_kind,
+            "columns": list(self.columns),
+            "sql": self.sql,
+            "keys": [key.to_record() for key in self.keys],
+            "key_mode": self.key_mode.value,
+            "statistics": [statistic.to_record() for statistic in self.statistics],
+            "threshold": None if self.threshold is None else self.threshold.to_record(),
+            "estimates": [estimate.to_record() for estimate in self.estimates],
+            "outputs": [output.to_record() for output in self.outputs],
+            "finish": self.finish.to_record(),
+            "bound": self.bound.to_record(),
+            "bounding": self.bounding,
+            "bounds_rows": self.bounds_rows,
+            "loss": self.loss.to_record(),
+            "max_rows": self.max_rows,
+        }
+
+    def digest(self) -> Digest:
+        """Return the digest of the canonical record."""
+        return digest_of_record(self.to_record())
+
+
+def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
+    """Return the plan that answers a checked question for a loss.
+
+    The loss's rho is split evenly over the statistics; the delta pays for the threshold of private keys.
+
+    Raises:
+        BoundError: the loss has no rho, or no delta where keys are private, or is too small for 64-bit noise.
+
+    Privacy: for tables that differ in all rows of one unit, `measure` of this plan costs at most `loss`: each
+    statistic's discrete Gaussian is rho_i-zCDP with sum(rho_i) <= rho, the thresholded release besides fails with
+    probability at most delta, and the rest is post-processing (`docs/proofs/composition.md`).
+    """
+    if loss.rho <= 0:
+        raise BoundError(
+            "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
+        )
+    statistics, estimates = choose_statistics(query.aggregates, query.bound, query.key_mode)
+    share = loss.rho / len(statistics)
+    threshold: Threshold | None = None
+    planned: list[PlannedStatistic] = []
+    for statistic in statistics:
+        if query.key_mode is KeyMode.PRIVATE and not planned:
+            sigma, threshold = threshold_release(query.bound.groups, share, loss.delta)
+        else:
+            sigma = gaussian_sigma(statistic.sensitivity_squared, share)
+        planned.append(PlannedStatistic(statistic, share, sigma))
+    bounded = bounding_sql(query, statistics)
+    assert sum(statistic.rho for statistic in planned) <= loss.rho
+    return Plan(
+        dataset=query.dataset,
+        table=query.table,
+        unit_kind=query.unit_kind,
+        columns=query.columns,
+        sql=bounded.sql,
+        keys=tuple(PlannedKey(key.expr.type, key.domain) for key in query.keys),
+        key_mode=query.key_mode,
+        statistics=tuple(planned),
+        threshold=threshold,
+        estimates=estimates,
+        outputs=query.outputs,
+        finish=query.finish,
+        bound=query.bound,
+        bounding=bounded.words,
+        bounds_rows=bounded.drops_rows,
+        loss=loss,
+        max_rows=query.max_rows,
+    )

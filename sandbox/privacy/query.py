@@ -1,0 +1,214 @@
+"""A checked question: what is asked of which table, with nothing of the SQL text left in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any
+
+from sandbox.model.exact import format_exact
+from sandbox.model.unit import ContributionBound
+from sandbox.privacy.algebra import Expr
+
+
+class KeyMode(StrEnum):
+    """`none`: one group.  `public`: every key is released.  `private`: keys pass a threshold."""
+
+    NONE = "none"
+    PUBLIC = "public"
+    PRIVATE = "private"
+
+
+class AggregateKind(StrEnum):
+    """What is computed over the rows of a group."""
+
+    COUNT = "count"
+    UNITS = "units"
+    SUM = "sum"
+    MEAN = "mean"
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One aggregate; `argument` is None for COUNT(*) and for counting units."""
+
+    kind: AggregateKind
+    argument: Expr | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the aggregate as a canonical record."""
+        return {
+            "kind": self.kind.value,
+            "argument": None if self.argument is None else self.argument.to_record(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKey:
+    """One group key.
+
+    Attributes:
+        expr: what groups rows.
+        domain: every value it can take, as key texts in order (None for NULL), or None where that is private.
+    """
+
+    expr: Expr
+    domain: tuple[str | None, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A name and what people read for it."""
+
+    name: str
+    label_en: str
+    label_zh: str
+    measure_en: str = ""
+    measure_zh: str = ""
+
+    def to_record(self) -> dict[str, str]:
+        """Return the label as a canonical record."""
+        return {
+            "name": self.name,
+            "label_en": self.label_en,
+            "label_zh": self.label_zh,
+            "measure_en": self.measure_en,
+            "measure_zh": self.measure_zh,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A key or an aggregate by its index: what an output, a HAVING or an ORDER BY refers to."""
+
+    is_key: bool
+    index: int
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the slot as a canonical record."""
+        return {"is_key": self.is_key, "index": self.index}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One column of the answer."""
+
+    label: Label
+    slot: Slot
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the output as a canonical record."""
+        return {"label": self.label.to_record(), "slot": self.slot.to_record()}
+
+
+class ConditionOp(StrEnum):
+    """What a HAVING may say of a released row."""
+
+    AND = "and"
+    OR = "or"
+    NOT = "not"
+    EQUAL = "equal"
+    LESS = "less"
+    LESS_EQUAL = "less_equal"
+    IS_NULL = "is_null"
+    IN = "in"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition on a released row: logic over conditions, or a slot or a literal beside literals.
+
+    Attributes:
+        op: what it says.
+        args: conditions, for AND, OR and NOT.
+        slot: what is compared, otherwise.
+        literals: what it is compared with: a number, or a key's text.
+        flipped: whether the literal stands on the left of LESS or LESS_EQUAL.
+    """
+
+    op: ConditionOp
+    args: tuple[Condition, ...] = ()
+    slot: Slot | None = None
+    literals: tuple[Fraction | str, ...] = ()
+    flipped: bool = False
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the condition as a canonical record."""
+        return {
+            "op": self.op.value,
+            "args": [argument.to_record() for argument in self.args],
+            "slot": None if self.slot is None else self.slot.to_record(),
+            "literals": [{"text": v} if isinstance(v, str) else {"number": format_exact(v)} for v in self.literals],
+            "flipped": self.flipped,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One term of ORDER BY."""
+
+    slot: Slot
+    descending: bool
+    nulls_first: bool
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the term as a canonical record."""
+        return {"slot": self.slot.to_record(), "descending": self.descending, "nulls_first": self.nulls_first}
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What is done with the noisy answer: pure post-processing, which costs nothing.
+
+    Attributes:
+        having: which rows stay, or None for all.
+        order: how they are sorted; ties and no order at all: by the keys.
+        limit, offset: how many stay, and how many are skipped.
+    """
+
+    having: Condition | None = None
+    order: tuple[Order, ...] = ()
+    limit: int | None = None
+    offset: int = 0
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the post-processing as a canonical record."""
+        return {
+            "having": None if self.having is None else self.having.to_record(),
+            "order": [term.to_record() for term in self.order],
+            "limit": self.limit,
+            "offset": self.offset,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedQuery:
+    """A question that is in the language, over one described table.
+
+    Attributes:
+        dataset, table: which table.
+        unit_kind: whom the promise protects.
+        columns: the columns it reads, sorted (the unit's key is always sealed with the table and not listed).
+        filter: which rows count, or None for all.
+        keys: the group keys.
+        key_mode: how keys are released.
+        aggregates: what is computed, each one once.
+        outputs: the columns of the answer.
+        finish: the post-processing.
+        bound: the contribution bound that holds.
+        max_rows: the public ceiling on rows.
+    """
+
+    dataset: str
+    table: str
+    unit_kind: str
+    columns: tuple[str, ...]
+    filter: Expr | None
+    keys: tuple[GroupKey, ...]
+    key_mode: KeyMode
+    aggregates: tuple[Aggregate, ...]
+    outputs: tuple[Output, ...]
+    finish: Finish
+    bound: ContributionBound
+    max_rows: int

@@ -1,0 +1,149 @@
+"""Make the answer of noisy cells: values, HAVING, ORDER BY, LIMIT, names and notes.  Pure post-processing.
+
+What stands here is a function of the plan, the noisy integers and public facts, so the auditor's replay gives the same
+bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from sandbox.model.job import CellKind
+from sandbox.model.question import Answer, AnswerColumn, Cell, ColumnRole
+from sandbox.privacy.algebra import DateType, NumberType
+from sandbox.privacy.calendar import parse_day
+from sandbox.privacy.estimate import Value, as_cell, as_float, value_of
+from sandbox.privacy.keys import Key, key_cell, key_cell_kind, sort_value
+from sandbox.privacy.notes import answer_notes
+from sandbox.privacy.plan import Plan
+from sandbox.privacy.profile import Profile
+from sandbox.privacy.query import AggregateKind, Condition, ConditionOp, Order, Slot
+
+
+@dataclass(frozen=True, slots=True)
+class NoisyCell:
+    """The noisy statistics of one group."""
+
+    key: Key
+    noisy: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    key: Key
+    values: tuple[Value, ...]
+
+
+def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | None) -> Answer:
+    """Return the answer that noisy cells make, in the plan's own order.
+
+    Privacy: post-processing; nothing exact is read.
+    """
+    sigmas = [statistic.sigma for statistic in plan.statistics]
+    rows = [_Row(cell.key, tuple(value_of(e, cell.noisy, sigmas) for e in plan.estimates)) for cell in cells]
+    rows.sort(key=lambda row: _key_order(plan, row.key))
+    having = plan.finish.having
+    if having is not None:
+        rows = [row for row in rows if _holds(plan, having, row) is True]
+    for term in reversed(plan.finish.order):
+        rows = _sorted(plan, term, rows)
+    stop = None if plan.finish.limit is None else plan.finish.offset + plan.finish.limit
+    rows = rows[plan.finish.offset : stop]
+    return Answer(
+        columns=tuple(_column(plan, index) for index in range(len(plan.outputs))),
+        rows=tuple(tuple(_cell(plan, row, output.slot) for output in plan.outputs) for row in rows),
+        standard_errors=tuple(tuple(_part(row, o.slot, "standard_error") for o in plan.outputs) for row in rows),
+        lower=tuple(tuple(_part(row, output.slot, "lower") for output in plan.outputs) for row in rows),
+        upper=tuple(tuple(_part(row, output.slot, "upper") for output in plan.outputs) for row in rows),
+        loss=plan.loss,
+        notes=answer_notes(plan, profile),
+    )
+
+
+def _column(plan: Plan, index: int) -> AnswerColumn:
+    output = plan.outputs[index]
+    if output.slot.is_key:
+        role, kind = ColumnRole.KEY, key_cell_kind(plan.keys[output.slot.index].type)
+    else:
+        counts = plan.estimates[output.slot.index].kind in {AggregateKind.COUNT, AggregateKind.UNITS}
+        role, kind = ColumnRole.VALUE, CellKind.INTEGER if counts else CellKind.NUMBER
+    label = output.label
+    return AnswerColumn(label.name, role, kind, label.label_en, label.label_zh, label.measure_en, label.measure_zh)
+
+
+def _cell(plan: Plan, row: _Row, slot: Slot) -> Cell:
+    if slot.is_key:
+        return key_cell(row.key[slot.index], plan.keys[slot.index].type)
+    return as_cell(plan.estimates[slot.index], row.values[slot.index].amount)
+
+
+def _part(row: _Row, slot: Slot, name: str) -> float | None:
+    return None if slot.is_key else as_float(getattr(row.values[slot.index], name))
+
+
+def _key_order(plan: Plan, key: Key) -> tuple[tuple[int, Fraction | int | str], ...]:
+    order: list[tuple[int, Fraction | int | str]] = []
+    for text, planned in zip(key, plan.keys, strict=True):
+        if planned.domain is not None:
+            order.append((0, planned.domain.index(text)))
+        else:
+            order.append(sort_value(text, planned.type))
+    return tuple(order)
+
+
+def _comparable(plan: Plan, row: _Row, slot: Slot) -> Fraction | int | str | None:
+    if not slot.is_key:
+        return row.values[slot.index].amount
+    text, of = row.key[slot.index], plan.keys[slot.index].type
+    if text is None:
+        return None
+    if isinstance(of, NumberType):
+        return int(text) * of.resolution
+    return parse_day(text) if isinstance(of, DateType) else text
+
+
+def _sorted(plan: Plan, term: Order, rows: list[_Row]) -> list[_Row]:
+    missing = [row for row in rows if _comparable(plan, row, term.slot) is None]
+    present = [row for row in rows if _comparable(plan, row, term.slot) is not None]
+
+    def by_value(row: _Row) -> Fraction | int | str:
+        value = _comparable(plan, row, term.slot)
+        assert value is not None
+        return value
+
+    present.sort(key=by_value, reverse=term.descending)
+    return missing + present if term.nulls_first else present + missing
+
+
+def _holds(plan: Plan, condition: Condition, row: _Row) -> bool | None:
+    """Return whether a condition holds of a released row; None for SQL's unknown."""
+    parts = [_holds(plan, argument, row) for argument in condition.args]
+    if condition.op is ConditionOp.AND:
+        return False if False in parts else (None if None in parts else True)
+    if condition.op is ConditionOp.OR:
+        return True if True in parts else (None if None in parts else False)
+    if condition.op is ConditionOp.NOT:
+        return None if parts[0] is None else not parts[0]
+    assert condition.slot is not None
+    value = _comparable(plan, row, condition.slot)
+    if condition.op is ConditionOp.IS_NULL:
+        return value is None
+    if value is None:
+        return None
+    literals = [_literal(plan, condition.slot, literal) for literal in condition.literals]
+    if condition.op in {ConditionOp.EQUAL, ConditionOp.IN}:
+        return value in literals
+    left, right = (literals[0], value) if condition.flipped else (value, literals[0])
+    if condition.op is ConditionOp.LESS:
+        return bool(left < right)  # type: ignore[operator]  # `finish.py` matched the kinds
+    return bool(left <= right)  # type: ignore[operator]  # as above
+
+
+def _literal(plan: Plan, slot: Slot, literal: Fraction | str) -> Fraction | int | str:
+    if slot.is_key and isinstance(literal, str) and isinstance(plan.keys[slot.index].type, DateType):
+        day = parse_day(literal)
+        assert day is not None
+        return day
+    return literal

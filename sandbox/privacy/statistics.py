@@ -1,0 +1,191 @@
+"""Statistics: the exact integers behind an answer, each with its exact L2 sensitivity.
+
+A unit brings at most `rows` bounded rows, in at most `groups` groups.  Over all cells of one answer, removing it moves
+
+- a count of rows by n_1, …, n_m with sum at most `rows`: L2 at most `rows` (all in one cell);
+- a sum of values in [lower, upper]: at most `rows * max(|lower|, |upper|)`, likewise; centred on `middle`: at most
+  `rows * max(upper - middle, middle - lower)`;
+- a count of units by 1 in at most `groups` cells: L2 at most `sqrt(groups)`; in one group of all rows, 1.
+
+The proofs stand in `docs/proofs/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any
+
+from sandbox.model.exact import format_exact
+from sandbox.model.unit import ContributionBound
+from sandbox.privacy.algebra import Expr, NumberType, null_columns
+from sandbox.privacy.query import Aggregate, AggregateKind, KeyMode
+
+
+class StatisticKind(StrEnum):
+    """`rows`: rows that count.  `units`: units with a row.  `sum`: a sum of `value - centre`."""
+
+    ROWS = "rows"
+    UNITS = "units"
+    SUM = "sum"
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """One exact integer a cell.
+
+    Attributes:
+        kind: what is counted or summed.
+        argument: for ROWS the expression that must not be NULL (None: every row); for SUM what is summed.
+        centre: for SUM, what is subtracted from each value, in units of the argument's resolution.
+        sensitivity_squared: the square of its exact L2 sensitivity over all cells.
+    """
+
+    kind: StatisticKind
+    argument: Expr | None
+    centre: int
+    sensitivity_squared: int
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the statistic as a canonical record."""
+        return {
+            "kind": self.kind.value,
+            "argument": None if self.argument is None else self.argument.to_record(),
+            "centre": str(self.centre),
+            "sensitivity_squared": str(self.sensitivity_squared),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How one value of the answer comes from noisy statistics.
+
+    With noisy sum S and count N: a count is N; a total is `(S + centre * N) * resolution`; a mean is
+    `(centre + S / N) * resolution`, held within its public bounds.
+
+    Attributes:
+        kind: what it estimates.
+        sum: the index of the sum, or None.
+        count: the index of the count, or None.
+        centre: in units of `resolution`.
+        lower, upper: the public bounds of one value, in units of `resolution`.
+        resolution: the measure of one unit.
+    """
+
+    kind: AggregateKind
+    sum: int | None
+    count: int | None
+    centre: int = 0
+    lower: int = 0
+    upper: int = 0
+    resolution: Fraction = Fraction(1)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the estimate as a canonical record."""
+        return {
+            "kind": self.kind.value,
+            "sum": self.sum,
+            "count": self.count,
+            "centre": str(self.centre),
+            "lower": str(self.lower),
+            "upper": str(self.upper),
+            "resolution": format_exact(self.resolution),
+        }
+
+
+def choose_statistics(
+    aggregates: Sequence[Aggregate], bound: ContributionBound, mode: KeyMode
+) -> tuple[tuple[Statistic, ...], tuple[Estimate, ...]]:
+    """Return the fewest statistics that answer the aggregates, and one estimate for each aggregate.
+
+    Counts of rows with the same NULLs are one statistic.  A total beside such a count comes from the centred sum and
+    the count, which never has more variance than a sum of its own: centre**2 + half**2 <= (|centre| + half)**2.
+    With private keys the count of units is always there, first: it is what the threshold sees.  Where one row of a
+    unit counts, rows and units are the same number.
+    """
+    chooser = _Chooser(bound, mode)
+    if mode is KeyMode.PRIVATE:
+        chooser.units()
+    for aggregate in aggregates:
+        if aggregate.kind is AggregateKind.UNITS:
+            chooser.units()
+        elif aggregate.kind is not AggregateKind.SUM:
+            chooser.rows(aggregate.argument)
+    estimates = tuple(chooser.estimate(aggregate) for aggregate in aggregates)
+    return tuple(chooser.statistics), estimates
+
+
+class _Chooser:
+    def __init__(self, bound: ContributionBound, mode: KeyMode) -> None:
+        self.bound = bound
+        self.touched = 1 if mode is KeyMode.NONE else bound.groups
+        self.statistics: list[Statistic] = []
+
+    def estimate(self, aggregate: Aggregate) -> Estimate:
+        if aggregate.kind is AggregateKind.UNITS:
+            return Estimate(aggregate.kind, None, self.units())
+        if aggregate.kind is AggregateKind.COUNT:
+            return Estimate(aggregate.kind, None, self.rows(aggregate.argument))
+        argument, of = _summed(aggregate)
+        count = self.found_rows(argument)
+        if aggregate.kind is AggregateKind.SUM and count is None:
+            return self._totalled(argument, of)
+        assert count is not None
+        centre = (of.lower + of.upper) // 2
+        total = self._sum(argument, centre, max(of.upper - centre, centre - of.lower))
+        return Estimate(aggregate.kind, total, count, centre, of.lower, of.upper, of.resolution)
+
+    def _totalled(self, argument: Expr, of: NumberType) -> Estimate:
+        index = self._sum(argument, 0, max(abs(of.lower), abs(of.upper)))
+        return Estimate(AggregateKind.SUM, index, None, 0, of.lower, of.upper, of.resolution)
+
+    def units(self) -> int:
+        return self._index(Statistic(StatisticKind.UNITS, None, 0, self.touched))
+
+    def rows(self, argument: Expr | None) -> int:
+        found = self.found_rows(argument)
+        if found is not None:
+            return found
+        if self.bound.rows == 1 and _counted(argument) is None:
+            return self.units()
+        return self._index(Statistic(StatisticKind.ROWS, _counted(argument), 0, self.bound.rows**2))
+
+    def found_rows(self, argument: Expr | None) -> int | None:
+        """Return the index of a count of the rows where `argument` is not NULL, if there is one."""
+        wanted = _nulls(_counted(argument))
+        for index, statistic in enumerate(self.statistics):
+            is_rows = statistic.kind is StatisticKind.ROWS
+            if is_rows and _nulls(statistic.argument) == wanted:
+                return index
+            if statistic.kind is StatisticKind.UNITS and self.bound.rows == 1 and _counted(argument) is None:
+                return index
+        return None
+
+    def _sum(self, argument: Expr, centre: int, largest: int) -> int:
+        return self._index(Statistic(StatisticKind.SUM, argument, centre, (self.bound.rows * largest) ** 2))
+
+    def _index(self, statistic: Statistic) -> int:
+        if statistic not in self.statistics:
+            self.statistics.append(statistic)
+        return self.statistics.index(statistic)
+
+
+def _summed(aggregate: Aggregate) -> tuple[Expr, NumberType]:
+    argument = aggregate.argument
+    assert argument is not None
+    assert isinstance(argument.type, NumberType)
+    return argument, argument.type
+
+
+def _counted(argument: Expr | None) -> Expr | None:
+    return None if argument is None or not argument.nullable else argument
+
+
+def _nulls(argument: Expr | None) -> Expr | frozenset[str] | None:
+    """Return what decides whether a row counts: nothing, some columns, or the expression itself."""
+    if argument is None:
+        return None
+    names = null_columns(argument)
+    return argument if names is None else names

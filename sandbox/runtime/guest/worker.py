@@ -1,0 +1,117 @@
+"""One job behind the walls: read the program from the wire, run it, send what it declared."""
+
+from __future__ import annotations
+
+import os
+import random
+import traceback
+from typing import TYPE_CHECKING, Any, Final
+
+from sandbox.runtime.guest.faults import PROGRAM_NAME, ProgramFault, QuestionRefused
+from sandbox.runtime.guest.outputs import OutputFault, write_outputs
+from sandbox.runtime.guest.program_api import Data
+from sandbox.runtime.guest.syscalls import WIRE_FD
+from sandbox.runtime.wire import FrameReader, WireError, decode_payload, encode_frame
+
+if TYPE_CHECKING:
+    from sandbox.runtime.guest.zygote import Language
+
+_INCOMING_BYTES_MAX: Final = 64 << 20
+_QUESTION_BYTES_MAX: Final = 1 << 18
+_CHUNK_BYTES: Final = 1 << 16
+_MESSAGE_CHARACTERS_MAX: Final = 500
+
+
+class Wire:
+    """The worker's end of the socket; blocking, one frame at a time."""
+
+    def __init__(self) -> None:
+        self._reader = FrameReader(_INCOMING_BYTES_MAX)
+
+    def receive(self) -> Any:
+        """Return the next value from the host; ends the process when the host has hung up."""
+        while True:
+            data = os.read(WIRE_FD, _CHUNK_BYTES)
+            if not data:
+                os._exit(0)
+            payloads = self._reader.feed(data)
+            if payloads:
+                return decode_payload(payloads[0])
+
+    def send(self, value: Any, payload_bytes_max: int) -> None:
+        """Send one value.
+
+        Raises:
+            WireError: the value is too large or not JSON; nothing was sent.
+        """
+        frame = memoryview(encode_frame(value, payload_bytes_max))
+        while frame:
+            frame = frame[os.write(WIRE_FD, frame) :]
+
+    def exchange(self, value: Any) -> Any:
+        """Send a question and return the host's reply."""
+        self.send(value, _QUESTION_BYTES_MAX)
+        return self.receive()
+
+
+def serve(language: Language) -> None:
+    """Do the one job of this process."""
+    wire = Wire()
+    wire.send({"type": "ready"}, _QUESTION_BYTES_MAX)
+    job = wire.receive()
+    try:
+        reply = _check(language, job) if job["mode"] == "check" else _run(language, job, wire)
+        wire.send(reply, job["output_bytes"])
+    except WireError as error:
+        wire.send({"type": "failed", "kind": "limit", "message": str(error)}, _QUESTION_BYTES_MAX)
+    except MemoryError:
+        wire.send({"type": "failed", "kind": "limit", "message": "the program used up its memory"}, _QUESTION_BYTES_MAX)
+
+
+def _check(language: Language, job: dict[str, Any]) -> dict[str, Any]:
+    try:
+        language.compile(job["source"])
+    except ProgramFault as fault:
+        return {"type": "checked", "problem": fault.to_record()}
+    return {"type": "checked", "problem": None}
+
+
+def _run(language: Language, job: dict[str, Any], wire: Wire) -> dict[str, Any]:
+    _seed(bytes.fromhex(job["seed"]))
+    try:
+        analyze = language.load(job["source"], {"QuestionRefused": QuestionRefused})
+        outputs = analyze(Data(wire.exchange, job["parameters"]))
+        return {"type": "result", "outputs": write_outputs(outputs)}
+    except ProgramFault as fault:
+        return {"type": "failed", "kind": "program", "message": fault.sentence()}
+    except OutputFault as fault:
+        return {"type": "failed", "kind": "program", "message": str(fault)}
+    except MemoryError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a program raises is the program's failure
+        return {"type": "failed", "kind": "program", "message": _describe(error)}
+
+
+def _seed(seed: bytes) -> None:
+    """Make every source of chance in the process a function of the job."""
+    import numpy as np
+
+    random.seed(int.from_bytes(seed, "big"))
+    np.random.seed(np.frombuffer(seed, dtype=">u4").astype(np.uint32))  # noqa: NPY002 - the global state is what is seeded
+
+
+def _describe(error: BaseException) -> str:
+    """Return one sentence about an error of the program, with the line it came from."""
+    line = next(
+        (frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__)) if frame.filename == PROGRAM_NAME),
+        None,
+    )
+    place = f"line {line}: " if line is not None else ""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a program's own exception may fail to print
+        text = ""
+    if isinstance(error, QuestionRefused):
+        return f"{place}the question was refused ({error.code}): {error.message}"[:_MESSAGE_CHARACTERS_MAX]
+    name = type(error).__name__
+    return (f"{place}{name}: {text}" if text else f"{place}{name}")[:_MESSAGE_CHARACTERS_MAX]

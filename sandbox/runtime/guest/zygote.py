@@ -1,0 +1,233 @@
+"""The process that workers are forked from: imports read, walls up, no data, no clock.
+
+Started by the host as `python -m sandbox.runtime.guest.zygote <descriptor>`; the descriptor is a SOCK_SEQPACKET socket on
+which the host asks `spawn` (with the worker's own socket) and `reap`.  The zygote never sees a program: a program goes
+from the host straight to the worker.  When the socket closes, the zygote ends, and with it, as first process of its pid
+namespace, every worker.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib
+import json
+import os
+import platform
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from sandbox.runtime.guest import canary, clocks, jail, kernel, namespaces
+from sandbox.runtime.guest.landlock import deny_all, landlock_abi
+from sandbox.runtime.guest.seccomp import assemble_filter, filter_digest
+
+_KEPT_FROM: Final = 100
+_REQUEST_BYTES_MAX: Final = 4096
+_NAMESPACES: Final = ("user", "mnt", "net", "ipc", "uts", "pid")
+
+
+class Language(Protocol):
+    """How a worker turns a source text into a function."""
+
+    def compile(self, source: str) -> Any:
+        """Return the code of a program without running it."""
+        ...
+
+    def load(self, source: str, names: dict[str, Any]) -> Callable[[Any], Any]:
+        """Return the program's `analyze`."""
+        ...
+
+
+def main(make_language: Callable[[], Language]) -> int:
+    """Run the zygote until the host hangs up; returns the exit status."""
+    _fix_addresses()
+    control_fd = int(sys.argv[1])
+    before = _namespace_names()
+    entered = namespaces.enter_namespaces()
+    if entered.held:
+        child = os.fork()
+        if child > 0:
+            return _wait_for(child, control_fd)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    control = socket.socket(fileno=fcntl.fcntl(control_fd, fcntl.F_DUPFD_CLOEXEC, _KEPT_FROM))
+    os.close(control_fd)
+    try:
+        walls, language, report = _raise_walls(entered, before, make_language)
+    except (OSError, ImportError, RuntimeError) as error:
+        control.send(json.dumps({"failed": f"{type(error).__name__}: {error}"[:1000]}).encode())
+        return 1
+    control.send(json.dumps(report).encode())
+    _serve(control, walls, language)
+    return 0
+
+
+def _fix_addresses() -> None:
+    """Start over without address randomisation, once.
+
+    Every worker is a fork of this process and so shares its layout anyway; with a fixed layout the order of a set that
+    holds `None` or functions is the same in a replay as it was in the job.
+    """
+    query = 0xFFFFFFFF
+    try:
+        persona = kernel.system_call("personality", query)
+        if not persona & kernel.ADDR_NO_RANDOMIZE:
+            kernel.system_call("personality", persona | kernel.ADDR_NO_RANDOMIZE)
+            if kernel.system_call("personality", query) & kernel.ADDR_NO_RANDOMIZE:
+                os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the same command again, no shell
+    except OSError:
+        # Where the kernel does not offer it, programs whose order depends on addresses are not replayable.
+        return
+
+
+def _wait_for(child: int, control_fd: int) -> int:
+    """Be the thin parent outside the pid namespace: hold nothing, wait, end."""
+    os.close(control_fd)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) & 0x7F
+
+
+def _namespace_names() -> dict[str, str]:
+    names: dict[str, str] = {}
+    for kind in _NAMESPACES:
+        try:
+            names[kind] = os.readlink(f"/proc/self/ns/{kind}")
+        except OSError:
+            names[kind] = ""
+    return names
+
+
+def _raise_walls(
+    entered: namespaces.Entered, before: dict[str, str], make_language: Callable[[], Language]
+) -> tuple[jail.Walls, Language, dict[str, Any]]:
+    """Import, warm up, and put on everything that is put on once; return what workers need and the report.
+
+    Raises:
+        OSError: a layer that no level can do without is refused by the kernel.
+        RuntimeError: the processor is unknown, or a library started a thread.
+    """
+    architecture = kernel.ARCHITECTURE
+    if architecture is None:
+        raise RuntimeError(f"there is no table of system calls for the processor {kernel.MACHINE}")
+    from sandbox.runtime.guest import warmup
+
+    warmup.warm_up()
+    # After the warm-up, which decides what pandas may load; read now, used when the files are gone.
+    importlib.import_module("sandbox.runtime.guest.worker")
+    language = make_language()
+    _prefer_for_killing()
+    null_fd = fcntl.fcntl(os.open("/dev/null", os.O_RDWR), fcntl.F_DUPFD_CLOEXEC, _KEPT_FROM)
+    after = _namespace_names()
+    threads = _thread_names()
+    if len(threads) != 1:
+        raise RuntimeError(f"a library started a thread, so workers cannot be forked: {', '.join(threads)}")
+    clocks_held, clocks_detail = clocks.remove_clocks()
+    image_bytes = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGESIZE")
+    program = assemble_filter(architecture)
+    abi = landlock_abi()
+    versions = _versions()
+    root_held, root_detail = namespaces.enter_empty_root() if entered.held else (False, entered.detail)
+    root_held = root_held and not os.listdir("/")
+    if entered.identity is not None:
+        namespaces.become(entered.identity)
+    for stream in range(3):
+        os.dup2(null_fd, stream)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    if abi > 0:
+        deny_all(abi)
+    kernel.drop_capabilities()
+    walls = jail.Walls(program, abi, image_bytes, null_fd)
+    gc.collect()
+    gc.freeze()
+    layers = [{"name": f.name, "held": f.held, "detail": f.detail} for f in canary.probe_layers(walls)]
+    for layer in layers:
+        if layer["name"] == "clocks":
+            layer["held"] = layer["held"] and clocks_held
+            layer["detail"] = f"{layer['detail']}; {clocks_detail}"
+    layers.append({"name": "root", "held": root_held, "detail": root_detail})
+    for kind in _NAMESPACES:
+        # A pid namespace shows in its children, so the zygote is the one to look at: it must be process 1.
+        left = os.getpid() == 1 if kind == "pid" else before[kind] != after[kind]
+        layers.append({"name": f"{kind}_namespace", "held": left, "detail": entered.detail})
+    return walls, language, {
+        "layers": layers,
+        "kernel": platform.release(),
+        "landlock_abi": abi,
+        "filter_digest": filter_digest(program),
+        "versions": versions,
+    }
+
+
+def _thread_names() -> list[str]:
+    return [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+
+
+def _versions() -> dict[str, str]:
+    named = {name: metadata.version(name) for name in ("numpy", "pandas", "RestrictedPython")}
+    return {"python": platform.python_version(), **named}
+
+
+def _prefer_for_killing() -> None:
+    """Tell the kernel to end guests first when the machine is out of memory, never the engine."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    except OSError:
+        # Some containers mount /proc read-only; the memory limit of each worker still holds.
+        return
+
+
+def _serve(control: socket.socket, walls: jail.Walls, language: Language) -> None:
+    """Answer the host until it hangs up."""
+    children: dict[int, int] = {}
+    serial = 0
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, _REQUEST_BYTES_MAX, 1)
+        if not message:
+            return
+        request = json.loads(message)
+        if request["op"] == "spawn":
+            serial += 1
+            wire_fd = descriptors[0]
+            child = os.fork()
+            if child == 0:
+                _work(wire_fd, walls, request, language)
+            os.close(wire_fd)
+            children[serial] = child
+            handle = os.pidfd_open(child)
+            socket.send_fds(control, [json.dumps({"id": serial}).encode()], [handle])
+            os.close(handle)
+        else:
+            _, status = os.waitpid(children.pop(request["id"]), 0)
+            control.send(json.dumps({"status": status}).encode())
+
+
+def _work(wire_fd: int, walls: jail.Walls, request: dict[str, Any], language: Language) -> None:
+    """Become a worker; never returns."""
+    status = 70
+    try:
+        from sandbox.runtime.guest import worker
+
+        high_fd = fcntl.fcntl(wire_fd, fcntl.F_DUPFD, _KEPT_FROM)
+        jail.lay_out_descriptors(high_fd, walls.null_fd)
+        sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        jail.enter(walls, cpu_s=request["cpu_s"], memory_bytes=request["memory_bytes"])
+        worker.serve(language)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _restricted_language() -> Language:
+    from sandbox.runtime.guest.language import RestrictedLanguage
+
+    return RestrictedLanguage()
+
+
+if __name__ == "__main__":
+    sys.exit(main(_restricted_language))

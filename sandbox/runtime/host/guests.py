@@ -1,0 +1,304 @@
+"""Run operators' programs in guests: processes without data, keys, files, network or clock.
+
+A guest holds nothing but the program, its public parameters and the answers that the engine has already released to it, so
+whatever it computes is post-processing of released answers, whether or not the program escapes its language.  The walls
+are there so that it can touch nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal, Self
+
+from sandbox.errors import GuestFailedError, LayerMissingError, ProgramError
+from sandbox.runtime.host.conversation import Answerer, Conversation, Ended, HungUpError, clean_sentence
+from sandbox.runtime.host.declared_outputs import parse_outputs
+from sandbox.runtime.host.report import IsolationReport, Level
+from sandbox.runtime.host.zygote_process import GUEST_COMMAND, Worker, ZygoteProcess
+from sandbox.runtime.wire import WireError
+
+Scalar = str | int | float | bool | None
+Status = Literal["ok", "program_error", "limit", "killed", "protocol"]
+
+_SEED_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class GuestLimits:
+    """What one program may use.
+
+    Attributes:
+        cpu_s: seconds of processor time.
+        wall_s: seconds for which it has the turn; the time in which the engine answers does not count.
+        memory_bytes: address space on top of the interpreter with its libraries.
+        questions: how often it may ask.
+        output_bytes: size of its outputs as JSON.
+        source_bytes: size of its source.
+    """
+
+    cpu_s: float = 20
+    wall_s: float = 120
+    memory_bytes: int = 1 << 30
+    questions: int = 64
+    output_bytes: int = 1 << 20
+    source_bytes: int = 65536
+
+
+DEFAULT_LIMITS: Final = GuestLimits()
+_CHECK_LIMITS: Final = GuestLimits(cpu_s=5, wall_s=30, memory_bytes=512 << 20, questions=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An operator's program.
+
+    Attributes:
+        source: Python, with a function `analyze(data)`.
+        parameters: public values, by name.
+        seed: 32 bytes derived from the job; every draw of chance in the program follows from them.
+    """
+
+    source: str
+    parameters: Mapping[str, Scalar]
+    seed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GuestOutcome:
+    """How a program ended.
+
+    Attributes:
+        status: `ok`; `program_error` (it raised, or is not in the language); `limit`; `killed` (cancelled, or ended by
+            the walls); `protocol` (its process did not keep to the wire).
+        outputs: name to table or number, only when `ok`.
+        message: one sentence, a function of the program and of released answers only; empty when `ok`.
+        questions: how many it asked.
+    """
+
+    status: Status
+    outputs: dict[str, Any] | None
+    message: str
+    questions: int
+
+
+class GuestHost:
+    """Runs programs, each in a process of its own; several threads may run programs at once.
+
+    Args:
+        least: the level below which no program runs.
+
+    Raises:
+        LayerMissingError: from `start`, when the machine gives less than `least`.
+        GuestFailedError: from `start`, `check` and `run`, when the guests' own machinery fails.
+    """
+
+    _command: ClassVar[tuple[str, ...]] = GUEST_COMMAND
+
+    def __init__(self, *, least: Level = Level.STANDARD) -> None:
+        if least < Level.FLOOR:
+            raise AssertionError("a level below the floor is not isolation")
+        self._least = least
+        self._lock = threading.Lock()
+        self._zygote: ZygoteProcess | None = None
+
+    def start(self) -> None:
+        """Start the process that guests are forked from, and try its walls; does nothing if it runs."""
+        self._running()
+
+    def close(self) -> None:
+        """End it, and every program that still runs."""
+        with self._lock:
+            if self._zygote is not None:
+                self._zygote.close()
+                self._zygote = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def report(self) -> IsolationReport:
+        """What isolation this machine gives, as found by trying at the start."""
+        return self._running().report
+
+    def check(self, source: str) -> None:
+        """Compile a program behind the walls, without running it.
+
+        Raises:
+            ProgramError: it is not in the language; `details` has `line` and `column`.
+        """
+        _check_source(source, _CHECK_LIMITS)
+        said, ended = self._converse({"mode": "check", "source": source}, _no_answer, _CHECK_LIMITS, None)[:2]
+        if ended is not None or said is None or said.get("type") != "checked":
+            raise ProgramError(
+                "the program cannot be compiled within the limits",
+                hint="make it shorter or less nested",
+                code="input.program.too_complex",
+                line=None,
+                column=None,
+            )
+        problem = said["problem"]
+        if problem is not None:
+            raise ProgramError(
+                clean_sentence(problem["message"]),
+                hint=clean_sentence(problem["hint"]),
+                line=problem["line"],
+                column=problem["column"],
+            )
+
+    def run(
+        self,
+        program: Program,
+        answer: Answerer,
+        *,
+        limits: GuestLimits = DEFAULT_LIMITS,
+        cancel: threading.Event | None = None,
+    ) -> GuestOutcome:
+        """Run a program to its end.
+
+        Args:
+            program: what to run.
+            answer: called in this thread for each question with `sql`, `share`, `rows`, `groups`, `index`; returns
+                `{"ok": True, "answer": <Answer record>}` or `{"ok": False, "code", "message", "hint"}`.  If it raises,
+                the program is ended and the exception goes on to the caller.
+            limits: what the program may use.
+            cancel: set it from another thread to end the program; it ends within a second, or when a call of `answer`
+                that is under way returns.
+
+        Returns:
+            How it ended.  A failing program is an outcome, never an exception.
+        """
+        try:
+            _check_source(program.source, limits)
+        except ProgramError as error:
+            return GuestOutcome("program_error", None, error.message, 0)
+        if len(program.seed) != _SEED_BYTES:
+            raise AssertionError("a seed has 32 bytes")
+        job = {
+            "mode": "run",
+            "source": program.source,
+            "parameters": dict(program.parameters),
+            "seed": program.seed.hex(),
+        }
+        said, ended, questions = self._converse(job, answer, limits, cancel)
+        if ended is not None:
+            return GuestOutcome(_status(ended.status), None, ended.message, questions)
+        return _outcome(said, questions)
+
+    def _converse(
+        self, job: dict[str, Any], answer: Answerer, limits: GuestLimits, cancel: threading.Event | None
+    ) -> tuple[dict[str, Any] | None, Ended | None, int]:
+        """Hold one conversation; return the last frame, or how else it ended, and the number of questions."""
+        zygote = self._running()
+        worker = zygote.spawn(cpu_s=limits.cpu_s, memory_bytes=limits.memory_bytes)
+        conversation = Conversation(worker, limits.wall_s, limits.questions, limits.output_bytes, cancel)
+        said: dict[str, Any] | None = None
+        ended: Ended | None = None
+        hung_up = False
+        try:
+            said = conversation.hold({**job, "output_bytes": limits.output_bytes}, answer)
+        except Ended as end:
+            ended = end
+        except HungUpError:
+            hung_up = True
+            worker.has_ended(1.0)
+        finally:
+            status = zygote.reap(worker)
+        if hung_up:
+            ended = _how_it_died(status, conversation, limits)
+        return said, ended, conversation.questions
+
+    def _running(self) -> ZygoteProcess:
+        with self._lock:
+            if self._zygote is not None and not self._zygote.alive:
+                self._zygote.close()
+                self._zygote = None
+            if self._zygote is None:
+                zygote = ZygoteProcess(self._command)
+                if zygote.report.level < self._least:
+                    zygote.close()
+                    raise _too_thin(zygote.report, self._least)
+                self._zygote = zygote
+            return self._zygote
+
+
+def _check_source(source: str, limits: GuestLimits) -> None:
+    try:
+        size = len(source.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise ProgramError("the program is not Unicode text", hint="save it as UTF-8", line=None, column=None) from None
+    if size > limits.source_bytes:
+        raise ProgramError(
+            f"the program has {size} bytes, more than {limits.source_bytes}",
+            hint="make it shorter; what is large belongs into parameters or public tables",
+            code="input.program.too_long",
+            line=None,
+            column=None,
+        )
+
+
+def _no_answer(_: dict[str, Any]) -> dict[str, Any]:
+    raise AssertionError("a program that is only checked asks nothing")
+
+
+def _outcome(said: dict[str, Any] | None, questions: int) -> GuestOutcome:
+    match said:
+        case {"type": "result", "outputs": outputs}:
+            try:
+                return GuestOutcome("ok", parse_outputs(outputs), "", questions)
+            except WireError as error:
+                return GuestOutcome("protocol", None, f"the declared outputs are malformed: {error}", questions)
+        case {"type": "failed", "kind": "limit", "message": message}:
+            return GuestOutcome("limit", None, clean_sentence(message), questions)
+        case {"type": "failed", "kind": "program", "message": message}:
+            return GuestOutcome("program_error", None, clean_sentence(message), questions)
+        case _:
+            return GuestOutcome("protocol", None, "the program's process ended with a frame that means nothing", questions)
+
+
+def _how_it_died(status: int, conversation: Conversation, limits: GuestLimits) -> Ended:
+    """Say how a worker ended that hung up.
+
+    Raises:
+        GuestFailedError: it ended before its walls were up, so the fault is not the program's.
+    """
+    if not conversation.ready:
+        raise GuestFailedError(
+            "a guest ended before its walls were up",
+            hint="run `saggar doctor`; the machine may be out of memory",
+            code="isolation.guest_failed.walls",
+        )
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number in {signal.SIGPROF, signal.SIGXCPU}:
+            return Ended("limit", f"the program used more than {limits.cpu_s:g} seconds of processor time")
+        if number == signal.SIGSYS:
+            return Ended("killed", "the program did what the walls forbid and was ended")
+        return Ended("killed", "the program's process ended abnormally")
+    return Ended("protocol", "the program's process ended without a result")
+
+
+def _status(text: str) -> Status:
+    match text:
+        case "limit" | "killed" | "protocol":
+            return text  # type: ignore[return-value]
+        case _:
+            raise AssertionError(f"{text} is not how a conversation ends")
+
+
+def _too_thin(report: IsolationReport, least: Level) -> LayerMissingError:
+    missing = report.missing_for(least)
+    return LayerMissingError(
+        f"this machine isolates programs at level {report.level.name.lower()}, below {least.name.lower()}",
+        hint="run `saggar doctor` for the layers that are missing, or lower the level in the configuration",
+        level=report.level.name.lower(),
+        least=least.name.lower(),
+        missing=[{"name": layer.name, "detail": layer.detail} for layer in missing],
+    )

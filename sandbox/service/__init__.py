@@ -1,0 +1,1 @@
+"""The edges: clock, disk, processes, HTTP; `compose` alone makes them concrete."""

@@ -1,0 +1,173 @@
+"""The one composition root: here, and nowhere else, the edges are made concrete."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sandbox.crypto.keyfile import lock_key, unlock_key
+from sandbox.crypto.keys import PrivateKey, generate_key
+from sandbox.errors import InputError, KeyUnavailableError, StateUnsafeError
+from sandbox.jobs.engine import Engine, Records
+from sandbox.jobs.export import adopt_policies
+from sandbox.jobs.publishing import publish
+from sandbox.jobs.recover import recover
+from sandbox.ledger.store import Ledger
+from sandbox.model.entry import EntryKind
+from sandbox.model.keys import PublicKey, Role, SuiteName
+from sandbox.privacy.noise import OpenDpNoise
+from sandbox.runtime.host.guests import GuestHost
+from sandbox.service.clock import SystemClock
+from sandbox.service.config import Layout, StateConfig
+from sandbox.service.documents import DocumentDirectory
+from sandbox.service.files import write_durably
+from sandbox.service.state_lock import hold_state
+from sandbox.service.witness_client import LocalWitness
+from sandbox.vault.store import Vault
+
+_PACKAGES = ("saggar", "duckdb", "opendp", "pyarrow", "cryptography", "pycryptodome", "RestrictedPython", "pandas")
+_SANDBOX, _WITNESS = "sandbox", "witness"
+
+
+def initialise(directory: Path, *, suite: SuiteName, passphrase: str, origin: str, demo: bool = False) -> None:
+    """Make a state directory: log, vault, the sandbox's key, and a local witness with a key of its own.
+
+    The choices are written last: a directory without them is no state directory, whatever a crash left in it.
+
+    Raises:
+        StateUnsafeError: the directory is not empty, or cannot keep a promise.
+    """
+    layout = Layout(directory)
+    if directory.exists() and any(directory.iterdir()):
+        raise StateUnsafeError(
+            f"`{directory}` is not empty",
+            hint="name a new directory; a state directory is never made over",
+            code="ledger.state.exists",
+        )
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory.chmod(0o700)
+    sandbox_key = generate_key(_SANDBOX, Role.SANDBOX, suite)
+    witness_key = generate_key(_WITNESS, Role.WITNESS, suite)
+    clock = SystemClock()
+    ledger = Ledger.create(
+        layout.ledger, origin=origin, suite=suite, key=sandbox_key.public, versions=versions(), at=clock.now()
+    )
+    with ledger:
+        ledger.append(
+            EntryKind.KEY_REGISTERED, sandbox_key.public.key_id, {"key": witness_key.public.to_record()}, clock.now()
+        )
+    write_durably(layout.keys / f"{_SANDBOX}.key", lock_key(sandbox_key, passphrase))
+    write_durably(layout.witness / f"{_WITNESS}.key", lock_key(witness_key, passphrase))
+    Vault.create(layout.vault, passphrase=passphrase, suite=suite)
+    StateConfig(origin, suite, demo).write(layout)
+    with open_engine(directory, passphrase=passphrase, purpose="init", wait_s=0) as engine:
+        publish(engine)
+
+
+@contextmanager
+def open_engine(directory: Path, *, passphrase: str, purpose: str, wait_s: float) -> Iterator[Engine]:
+    """Open a state directory for writing, alone; what a dead process left open is ended first.
+
+    Raises:
+        StateUnsafeError: there is no state directory here, or it cannot keep a promise.
+        StateBusyError: another process holds it.
+        KeyUnavailableError: the passphrase is wrong.
+    """
+    layout = Layout(directory)
+    config = StateConfig.read(layout)
+    with ExitStack() as stack:
+        stack.enter_context(hold_state(directory, purpose=purpose, wait_s=wait_s))
+        key = unlock_named(directory, _SANDBOX, passphrase)
+        witness = LocalWitness(layout.witness, passphrase, (config.origin, [key.public]))
+        stack.callback(witness.close)
+        engine = Engine(
+            ledger=stack.enter_context(Ledger.open(layout.ledger)),
+            documents=DocumentDirectory(layout.documents),
+            clock=SystemClock(),
+            guests=stack.enter_context(lazy_guests()),
+            vault=Vault.open(layout.vault, passphrase=passphrase),
+            witness=witness,
+            key=key,
+            origin=config.origin,
+            noise=OpenDpNoise(),
+        )
+        adopt_policies(engine)
+        recover(engine)
+        yield engine
+
+
+@contextmanager
+def open_records(directory: Path) -> Iterator[Records]:
+    """Open a state directory for reading: no passphrase, no lock, beside whoever writes."""
+    layout = Layout(directory)
+    StateConfig.read(layout)
+    with ExitStack() as stack:
+        yield Records(
+            ledger=stack.enter_context(Ledger.open(layout.ledger, read_only=True)),
+            documents=DocumentDirectory(layout.documents),
+            clock=SystemClock(),
+            guests=stack.enter_context(lazy_guests()),
+        )
+
+
+@contextmanager
+def lazy_guests() -> Iterator[Callable[[], GuestHost]]:
+    """Yield a function that starts the walls at its first call; they come down at the end."""
+    started: list[GuestHost] = []
+
+    def guests() -> GuestHost:
+        if not started:
+            host = GuestHost()
+            host.start()
+            started.append(host)
+        return started[0]
+
+    try:
+        yield guests
+    finally:
+        for host in started:
+            host.close()
+
+
+def register_key(engine: Engine, key: PublicKey) -> None:
+    """Log a public key, unless its name or id is taken."""
+    for known in engine.state().keys.values():
+        if known.key_id == key.key_id or known.name == key.name:
+            raise InputError(
+                f"a key called `{known.name}` is registered already", hint="choose another name", code="input.key_known"
+            )
+    engine.append(EntryKind.KEY_REGISTERED, {"key": key.to_record()})
+    publish(engine)
+
+
+def unlock_named(directory: Path, name: str, passphrase: str) -> PrivateKey:
+    """Return the private key called `name` in a state directory.
+
+    Raises:
+        KeyUnavailableError: there is no such key here, or the passphrase is wrong.
+    """
+    path = Layout(directory).keys / f"{name}.key"
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise KeyUnavailableError(
+            f"there is no key file for `{name}` here",
+            hint="its holder must sign, or make one with `saggar keys new`",
+            code="vault.key_unavailable.no_file",
+        ) from error
+    return unlock_key(raw, passphrase)
+
+
+def trust_record(records: Records) -> dict[str, Any]:
+    """Return the log's name and the registered public keys, as trust files carry them."""
+    keys = sorted(records.state().keys.values(), key=lambda key: key.name)
+    return {"v": 1, "origin": records.state().origin, "keys": [key.to_record() for key in keys]}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the software that a log is opened with."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}

@@ -1,0 +1,246 @@
+"""The vault: the one door to sealed snapshots.
+
+A vault is a directory with `keys/` (see `keyring.py`), `blobs/manifests/` and `blobs/objects/`.  No value of a dataset
+is ever written in clear, and no name tells anything of a value.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+
+import pyarrow as pa
+
+from sandbox.crypto.keys import PrivateKey
+from sandbox.crypto.tokens import Tokeniser
+from sandbox.errors import SnapshotNotFoundError, StorageError, VaultError
+from sandbox.model.description import DatasetDescription
+from sandbox.model.digest import Digest, parse_digest, short
+from sandbox.model.keys import PublicKey, SuiteName
+from sandbox.vault.blobs import BlobStore, LocalBlobStore, storage_error
+from sandbox.vault.columns import SYSTEM_COLUMNS
+from sandbox.vault.keyring import SIDES, Keyring
+from sandbox.vault.manifest import SnapshotManifest, manifest_name, open_facts, read_manifest
+from sandbox.vault.opened import OpenedSnapshot
+from sandbox.vault.scrub import Scrubber, ScrubReport, find_garbage, snapshot_of
+from sandbox.vault.writer import SealRequest, SnapshotWriter
+
+_LOCK = "lock"
+
+
+class Vault:
+    """An open vault.
+
+    `Vault.create` and `Vault.open` are how to get one.  It holds the master key, so only the trusted engine has it.
+
+    Args:
+        directory: the vault's directory.
+        keyring: its open keyring.
+        blobs: its blobs.
+    """
+
+    def __init__(self, directory: Path, keyring: Keyring, blobs: BlobStore) -> None:
+        self._directory = directory
+        self._keyring = keyring
+        self._blobs = blobs
+
+    @classmethod
+    def create(cls, directory: Path, *, passphrase: str, suite: SuiteName) -> Vault:
+        """Make a vault and return it open.
+
+        Args:
+            directory: where; made if it is not there.
+            passphrase: what locks the master key.
+            suite: the suite that keys are wrapped in; each snapshot chooses its own when it is sealed.
+
+        Raises:
+            StorageError: there is a vault already, or the disk refuses.
+        """
+        keyring = Keyring.create(directory / "keys", passphrase=passphrase, suite=suite)
+        vault = cls(directory, keyring, LocalBlobStore(directory / "blobs"))
+        with vault._locked(fcntl.LOCK_SH):
+            return vault
+
+    @classmethod
+    def open(cls, directory: Path, *, passphrase: str) -> Vault:
+        """Open the vault in `directory`.
+
+        Raises:
+            KeyUnavailableError: there is none, or the passphrase is wrong.
+        """
+        keyring = Keyring.open(directory / "keys", passphrase=passphrase)
+        return cls(directory, keyring, LocalBlobStore(directory / "blobs"))
+
+    def tokeniser(self, description: DatasetDescription) -> Tokeniser:
+        """Return the tokeniser of a dataset's units; its key is made at the first call."""
+        return Tokeniser(self._keyring.ensure_dataset(description.dataset).tokens)
+
+    def seal(
+        self,
+        description: DatasetDescription,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        suite: SuiteName,
+        signer: PrivateKey,
+        owner: str,
+        at: str,
+        partitions: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> SnapshotManifest:
+        """Seal a stream of rows as a new snapshot and return its signed manifest.
+
+        Args:
+            description: the dataset; every batch must fit it.
+            batches: `_unit` (int64) and the description's columns in storage types.
+            suite: the suite of the snapshot.
+            signer: the sandbox's key.
+            owner: who keeps the owner half of the snapshot key.
+            at: UTC time for the manifest, `YYYY-MM-DDTHH:MM:SSZ`.
+            partitions: how many partitions, 1 to 4096; by default a power of two from 4 to 256 by the rows seen.
+            progress: called with the number of rows taken in so far.
+
+        Raises:
+            InputError: a batch is not as described; its message names columns and never values.
+            StorageError: the disk refused.  Earlier snapshots are untouched.
+            SignatureError: the signer is not a sandbox key.
+
+        Privacy: order and ranks come from keys and fresh entropy, independent of what rows say.
+        Cost: memory about four times `spill.LIMIT_BYTES` plus three partitions, whatever the number of rows.
+        """
+        request = SealRequest(description, suite, signer, owner, at, partitions)
+        with self._locked(fcntl.LOCK_SH):
+            return SnapshotWriter(self._keyring, self._blobs, self._directory).seal(request, batches, progress)
+
+    def snapshots(self) -> tuple[Digest, ...]:
+        """Return the digests under which manifests are stored; none of them is verified yet."""
+        found = (snapshot_of(name) for name in self._blobs.names("manifests/"))
+        return tuple(snapshot for snapshot in found if snapshot is not None)
+
+    def manifest(self, snapshot: Digest, trusted: Sequence[PublicKey]) -> SnapshotManifest:
+        """Return the manifest of a snapshot, its digest and signature verified.
+
+        Raises:
+            SnapshotNotFoundError: no snapshot has this digest.
+            SealBrokenError: the stored manifest is not that of this snapshot, or not signed by a trusted sandbox key.
+        """
+        name = manifest_name(parse_digest(snapshot))
+        try:
+            raw = self._blobs.get(name)
+        except StorageError as error:
+            if error.code != "vault.storage.missing":
+                raise
+            raise SnapshotNotFoundError(
+                f"there is no snapshot `{short(snapshot)}`",
+                hint="list the snapshots of the vault; it may have been destroyed",
+                snapshot=snapshot,
+            ) from error
+        return read_manifest(raw, snapshot, trusted)
+
+    def open_snapshot(self, snapshot: Digest, columns: Sequence[str], trusted: Sequence[PublicKey]) -> OpenedSnapshot:
+        """Open some columns of a snapshot; only their object keys are unwrapped, with those of `_unit` and `_rank`.
+
+        Args:
+            snapshot: the snapshot's digest.
+            columns: names of columns, in the order wanted; the two of the vault's own come first in any case.
+            trusted: the sandbox keys whose signature counts.
+
+        Raises:
+            SnapshotNotFoundError: no snapshot has this digest.
+            SealBrokenError: the manifest or a wrapped key was changed.
+            KeyUnavailableError: a half of the snapshot key is missing; the message names who keeps it.
+            VaultError: there is no such column (`vault.unknown_column`).
+        """
+        manifest = self.manifest(snapshot, trusted)
+        wanted = _wanted_columns(manifest, columns)
+        key = self._keyring.snapshot_key(manifest.dataset, manifest.snapshot, manifest.owner, manifest.suite)
+        facts = open_facts(key, manifest)
+        keys = {
+            sealed.object_id: key.unwrap_object(sealed.object_id, sealed.column, sealed.key)
+            for sealed in manifest.objects
+            if sealed.column in wanted
+        }
+        return OpenedSnapshot(manifest, wanted, key.suite, self._blobs, facts, keys)
+
+    def check(self, trusted: Sequence[PublicKey], progress: Callable[[int], None] | None = None) -> ScrubReport:
+        """Read every object of every snapshot again and compare digests, seals and row counts.
+
+        A snapshot that is being sealed meanwhile shows as garbage.
+
+        Args:
+            trusted: the sandbox keys whose signature counts.
+            progress: called with the number of objects read so far.
+
+        Returns:
+            All that was found; `raise_if_broken()` turns faults into an error.
+        """
+        return self._scrubber(trusted, progress).run()
+
+    def collect(self, trusted: Sequence[PublicKey]) -> tuple[str, ...]:
+        """Remove what a crash left behind: blobs and key halves that no manifest refers to; return their names.
+
+        Raises:
+            VaultError: a manifest does not verify, so that what it refers to is not known; nothing is removed.
+            StorageError: a snapshot is being sealed (`vault.storage.busy`).
+        """
+        with self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            scrubber = self._scrubber(trusted, None)
+            manifests = scrubber.read_manifests()
+            if scrubber.faults:
+                raise VaultError(
+                    f"`{scrubber.faults[0].object}` does not verify, so nothing can be told to be garbage",
+                    hint="repair the manifest, or name the key that signed it, and collect again",
+                    code="vault.collect_refused",
+                )
+            garbage = find_garbage(self._keyring, self._blobs, manifests)
+            for name in garbage:
+                room, _, rest = name.partition("/")
+                if room == "keys":
+                    side, _, held = rest.partition("/")
+                    self._keyring.shred(held, SIDES[SIDES.index(side)])
+                else:
+                    self._blobs.delete(name)
+            if isinstance(self._blobs, LocalBlobStore):
+                self._blobs.sweep()
+            return garbage
+
+    def _scrubber(self, trusted: Sequence[PublicKey], progress: Callable[[int], None] | None) -> Scrubber:
+        return Scrubber(self._keyring, self._blobs, lambda snapshot: self.manifest(snapshot, trusted), progress)
+
+    @contextmanager
+    def _locked(self, mode: int) -> Iterator[None]:
+        """Hold the vault's lock file: shared while sealing, alone while collecting."""
+        try:
+            descriptor = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise storage_error(error, _LOCK) from error
+        try:
+            _lock(descriptor, mode)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, mode: int) -> None:
+    try:
+        fcntl.flock(descriptor, mode)
+    except BlockingIOError as error:
+        raise StorageError(
+            "a snapshot is being sealed", hint="collect again when it is done", code="vault.storage.busy"
+        ) from error
+
+
+def _wanted_columns(manifest: SnapshotManifest, columns: Sequence[str]) -> tuple[str, ...]:
+    known = [name for name, _ in manifest.columns]
+    for column in columns:
+        if column not in known:
+            close = get_close_matches(column, known, n=1)
+            raise VaultError(
+                f"the dataset `{manifest.dataset}` has no column `{column}`",
+                hint=f"did you mean `{close[0]}`?" if close else f"it has {', '.join(known[2:])}",
+                code="vault.unknown_column",
+            )
+    return tuple(dict.fromkeys((*SYSTEM_COLUMNS, *columns)))

@@ -1,0 +1,136 @@
+"""Hypothesis strategies: questions in the language, rows of every extreme, tables of a few units."""
+
+import datetime as dt
+
+from hypothesis import strategies as st
+
+from tests.support.privacy_world import visits
+
+BIG = 2**63 - 1
+INTEGERS = st.one_of(st.integers(-5, 130), st.integers(-200_000, 200_000), st.sampled_from([BIG, -BIG - 1, 0, 1]))
+DATES = st.one_of(
+    st.dates(dt.date(2019, 6, 1), dt.date(2023, 6, 1)), st.sampled_from([dt.date(1, 1, 1), dt.date(9999, 12, 31)])
+)
+TEXTS = st.sampled_from(["D1", "D2", "", "%", "a'b", "陶瓷", "D'); --", "null", "\n"])
+
+
+def maybe(strategy):
+    return st.one_of(st.none(), strategy)
+
+
+ROWS = st.fixed_dictionaries(
+    {
+        "age": INTEGERS,
+        "cost": maybe(INTEGERS),
+        "delta": INTEGERS,
+        "free": INTEGERS,
+        "district": maybe(st.sampled_from(["east", "west", "north"])),
+        "diag": maybe(TEXTS),
+        "day": DATES,
+        "seen": maybe(DATES),
+        "urgent": maybe(st.booleans()),
+    }
+)
+
+
+@st.composite
+def tables(draw, max_units=5, max_rows=7):
+    """Rows of a few units, ranked at random within each, in any order."""
+    units = draw(st.lists(st.lists(ROWS, min_size=1, max_size=max_rows), min_size=1, max_size=max_units))
+    rows = visits({index * 1_000_003 - 7: draw(st.permutations(list(unit))) for index, unit in enumerate(units)})
+    return draw(st.permutations(rows))
+
+
+LITERALS = st.sampled_from(["0", "1", "2.5", "0.01", "-3", "1e3", "100", "1/3", "7"]).map(lambda t: f"({t})")
+NUMBER_LEAVES = st.sampled_from(["age", "cost", "delta", "free", "visits.age", '"cost"'])
+DATE_EXPRS = st.sampled_from(
+    ["day", "seen", "date_trunc('month', day)", "date_trunc('week', seen)", "date_trunc('year', seen)"]
+)
+TEXT_EXPRS = st.sampled_from(["district", "diag", "COALESCE(district, 'none')", "CASE WHEN age > 60 THEN 'old' END"])
+
+
+def _numbers(inner):
+    pair = st.tuples(inner, inner)
+    return st.one_of(
+        pair.map(lambda p: f"({p[0]} + {p[1]})"),
+        pair.map(lambda p: f"({p[0]} - {p[1]})"),
+        pair.map(lambda p: f"{p[0]} * {p[1]}"),
+        st.tuples(inner, st.sampled_from(["3", "-0.5", "10", "7"])).map(lambda p: f"({p[0]} / {p[1]})"),
+        inner.map(lambda n: f"FLOOR({n} / 10)"),
+        inner.map(lambda n: f"CEIL({n} * 0.3)"),
+        inner.map(lambda n: f"ABS({n})"),
+        inner.map(lambda n: f"(- {n})"),
+        pair.map(lambda p: f"LEAST({p[0]}, {p[1]}, 50)"),
+        pair.map(lambda p: f"GREATEST({p[0]}, {p[1]})"),
+        pair.map(lambda p: f"COALESCE({p[0]}, {p[1]}, 0)"),
+        st.tuples(CONDITIONS, inner, inner).map(lambda p: f"CASE WHEN {p[0]} THEN {p[1]} ELSE {p[2]} END"),
+        st.tuples(CONDITIONS, inner).map(lambda p: f"CASE WHEN {p[0]} THEN {p[1]} END"),
+        st.tuples(st.sampled_from(["YEAR", "MONTH", "QUARTER", "DAY", "ISODOW"]), DATE_EXPRS).map(
+            lambda p: f"{p[0]}({p[1]})"
+        ),
+    )
+
+
+SIMPLE = st.sampled_from(["=", "<>", "<", "<=", ">", ">="])
+CONDITIONS = st.deferred(
+    lambda: st.one_of(
+        st.tuples(NUMBER_LEAVES, SIMPLE, LITERALS).map(" ".join),
+        st.tuples(NUMBER_LEAVES, SIMPLE, NUMBER_LEAVES).map(" ".join),
+        st.tuples(DATE_EXPRS, SIMPLE, st.sampled_from(["'2020-07-01'", "DATE '2021-01-01'"])).map(" ".join),
+        st.tuples(st.sampled_from(["diag", "district"]), st.sampled_from(["IS NULL", "IS NOT NULL"])).map(" ".join),
+        st.sampled_from(
+            [
+                "urgent",
+                "NOT urgent",
+                "urgent IS TRUE",
+                "district IN ('east', 'west')",
+                "diag NOT IN ('D1', 'a''b')",
+                "diag LIKE 'D%'",
+                "diag NOT LIKE '陶%'",
+                "cost BETWEEN 1.5 AND 90.25",
+                "age NOT BETWEEN 20 AND 30",
+                "day BETWEEN '2020-03-01' AND DATE '2021-03-01'",
+                "cost + delta > age",
+                "district = 'north'",
+                "age IN (1, 2, 3, 40)",
+                "(age > 20) = urgent",
+            ]
+        ),
+        st.tuples(CONDITIONS, st.sampled_from(["AND", "OR"]), CONDITIONS).map(lambda p: f"({' '.join(p)})"),
+        CONDITIONS.map(lambda c: f"NOT ({c})"),
+    )
+)
+NUMBERS = st.recursive(st.one_of(NUMBER_LEAVES, LITERALS), _numbers, max_leaves=4)
+KEYS = st.one_of(
+    st.sampled_from(
+        ["district", "diag", "urgent", "date_trunc('quarter', day)", "FLOOR(age / 30)", "YEAR(seen)", "day"]
+    ),
+    TEXT_EXPRS,
+    CONDITIONS.map(lambda c: f"({c})"),
+    NUMBERS.map(lambda n: f"FLOOR({n} / 100)"),
+)
+AGGREGATES = st.one_of(
+    st.sampled_from(
+        ["COUNT(*)", "COUNT(DISTINCT patient)", "COUNT(cost)", "AVG(cost)", "SUM(cost)", "SUM(age)", "AVG(age)"]
+    ),
+    NUMBERS.map(lambda n: f"SUM({n})"),
+    NUMBERS.map(lambda n: f"AVG({n})"),
+    NUMBERS.map(lambda n: f"SUM(LEAST(GREATEST({n}, -10), 25.5))"),
+    NUMBERS.map(lambda n: f"AVG(LEAST(GREATEST({n}, 3), 25))"),
+    CONDITIONS.map(lambda c: f"COUNT(*) FILTER (WHERE {c})"),
+    CONDITIONS.map(lambda c: f"COUNT(CASE WHEN {c} THEN 1 END)"),
+)
+
+
+@st.composite
+def questions(draw):
+    """SQL that is mostly in the language."""
+    keys = draw(st.lists(KEYS, max_size=2, unique=True))
+    aggregates = draw(st.lists(AGGREGATES, min_size=1, max_size=3, unique=True))
+    named = [f"{item} AS c{index}" for index, item in enumerate([*keys, *aggregates])]
+    sql = f"SELECT {', '.join(named)} FROM visits"
+    if draw(st.booleans()):
+        sql += f" WHERE {draw(CONDITIONS)}"
+    if keys:
+        sql += " GROUP BY " + ", ".join(str(index + 1) for index in range(len(keys)))
+    return sql

@@ -1,0 +1,105 @@
+"""Partitions, order and ranks."""
+
+import numpy as np
+import pytest
+
+from sandbox.crypto.suites import suite
+from sandbox.model.keys import SuiteName
+from sandbox.vault.placing import UnitHash, bucket_of, order_and_rank
+
+SEED = b"\x07" * 32
+
+
+@pytest.fixture
+def units() -> np.ndarray:
+    return np.random.default_rng(3).integers(-(2**63), 2**63 - 1, size=100_000)
+
+
+@pytest.fixture
+def hashing(suite_name: SuiteName) -> UnitHash:
+    return UnitHash(b"k" * 32, suite(suite_name))
+
+
+def test_the_hash_is_the_xor_of_a_table_entry_for_each_byte(hashing: UnitHash, suite_name: SuiteName) -> None:
+    unit = -1_234_567_890_123_456_789
+    expected = 0
+    for place, octet in enumerate(unit.to_bytes(8, "little", signed=True)):
+        table = suite(suite_name).expand(b"k" * 32, b"saggar/partition-table/1/" + bytes([place]), 2048)
+        expected ^= int.from_bytes(table[8 * octet : 8 * octet + 8], "big")
+    assert int(hashing.of(np.array([unit]))[0]) == expected
+
+
+def test_another_key_gives_another_hash(units: np.ndarray, hashing: UnitHash, suite_name: SuiteName) -> None:
+    other = UnitHash(b"l" * 32, suite(suite_name)).of(units)
+    assert np.array_equal(hashing.of(units), UnitHash(b"k" * 32, suite(suite_name)).of(units))
+    assert np.mean(hashing.of(units) == other) < 0.001
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 16, 4096])
+def test_buckets_are_even(units: np.ndarray, hashing: UnitHash, count: int) -> None:
+    loads = np.bincount(bucket_of(hashing.of(units), count), minlength=count)
+    mean = len(units) / count
+    assert len(loads) == count
+    assert abs(loads - mean).max() < 6 * mean**0.5 + 1
+
+
+def test_fine_buckets_gather_into_partitions(units: np.ndarray, hashing: UnitHash) -> None:
+    hashes = hashing.of(units)
+    for partitions in (4, 8, 64, 256):
+        assert np.array_equal(bucket_of(hashes, 256) // (256 // partitions), bucket_of(hashes, partitions))
+
+
+def _check_placed(units: np.ndarray, order: np.ndarray, rank: np.ndarray) -> None:
+    assert np.array_equal(np.sort(order), np.arange(len(units)))
+    stored = units[order]
+    begins = np.flatnonzero(np.r_[True, stored[1:] != stored[:-1]])
+    assert len(begins) == len(np.unique(units)), "a unit lies in two places"
+    counts = np.diff(np.r_[begins, len(stored)])
+    assert np.array_equal(rank, np.concatenate([np.arange(1, count + 1) for count in counts]))
+    assert rank.dtype == np.int32
+
+
+def test_units_lie_together_and_ranks_count_from_one(units: np.ndarray, hashing: UnitHash) -> None:
+    rows = np.random.default_rng(4).choice(units[:3000], size=10_000)
+    _check_placed(rows, *order_and_rank(rows, hashing.of(rows), SEED))
+
+
+def test_units_that_share_a_hash_are_parted(units: np.ndarray) -> None:
+    rows = np.random.default_rng(4).choice(units[:50], size=1000)
+    _check_placed(rows, *order_and_rank(rows, np.zeros(1000, np.uint64), SEED))
+    _check_placed(rows, *order_and_rank(rows, (rows % 3).astype(np.uint64), SEED))
+
+
+def test_no_rows_have_no_order() -> None:
+    order, rank = order_and_rank(np.empty(0, np.int64), np.empty(0, np.uint64), SEED)
+    assert len(order) == len(rank) == 0
+
+
+def test_the_order_of_units_does_not_depend_on_arrival(units: np.ndarray, hashing: UnitHash) -> None:
+    rows = np.random.default_rng(4).choice(units[:300], size=1000)
+    first, _ = order_and_rank(rows, hashing.of(rows), SEED)
+    second, _ = order_and_rank(np.sort(rows), hashing.of(np.sort(rows)), SEED)
+    assert np.array_equal(rows[first], np.sort(rows)[second])
+    assert not np.array_equal(rows[first], np.sort(rows)), "the order is that of the tokens"
+
+
+@pytest.mark.parametrize("collide", [False, True])
+def test_every_order_within_a_unit_is_equally_likely(hashing: UnitHash, *, collide: bool) -> None:
+    """Chi-square with 5 degrees of freedom over the 6 orders of 3 rows; the bound is its 1 - 1e-6 quantile."""
+    trials = 6000
+    units = np.repeat(np.arange(trials), 3)
+    hashes = (units // 2).astype(np.uint64) if collide else hashing.of(units)
+    order, _ = order_and_rank(units, hashes, SEED)
+    arrival = (order % 3).reshape(trials, 3)
+    counts = np.bincount(arrival @ np.array([9, 3, 1]), minlength=27)
+    seen = counts[counts > 0]
+    assert len(seen) == 6
+    assert float(np.sum((seen - 1000.0) ** 2 / 1000.0)) < 35.9
+
+
+def test_another_seed_gives_other_ranks(hashing: UnitHash) -> None:
+    units = np.repeat(np.arange(200), 5)
+    first, _ = order_and_rank(units, hashing.of(units), SEED)
+    second, _ = order_and_rank(units, hashing.of(units), b"\x08" * 32)
+    assert np.array_equal(units[first], units[second])
+    assert not np.array_equal(first, second)
