@@ -1,13 +1,30 @@
 """A small world that most tests need: a clinic's visits, sealed, with an agreement and four parties."""
 
+import os
 import random
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Write below the project where the temporary directory is a memory file system, which saggar refuses."""
+    from sandbox.errors import StateUnsafeError
+    from sandbox.ledger.filesystem import check_file_system, read_mounts
+
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        try:
+            check_file_system(Path(tempfile.gettempdir()), read_mounts())
+        except StateUnsafeError:
+            build = Path(__file__).parents[1] / "build"
+            build.mkdir(exist_ok=True)
+            config.option.basetemp = build / f"pytest-{os.getpid()}"
+
 
 PASSPHRASE = "a test's passphrase"
 MARKER = "Zyxwvut-marker"
@@ -196,7 +213,8 @@ def build_world(root: Path, suite: str = "gm") -> World:
         terms = running(load_agreement(AGREEMENT, "agreement.yaml", parties), engine.clock.now())
         message = canonical_bytes(terms.to_record())
         signatures = tuple(
-            sign(unlock_named(world.state, name, PASSPHRASE), SIGNING_CONTEXT, message) for name in ("operator", "agency")
+            sign(unlock_named(world.state, name, PASSPHRASE), SIGNING_CONTEXT, message)
+            for name in ("operator", "agency")
         )
         register_agreement(engine, SignedAgreement(terms, signatures))
     return world

@@ -106,7 +106,8 @@ def export(
         print_json({"bundle": str(out), "files": len(files), "bytes": sum(len(data) for data in files.values())})
         return
     console.print(
-        f"wrote {len(files)} files to [bold]{out}[/]; check them anywhere with [cyan]saggar replay {out} --level 3 --key auditor.key[/]"
+        f"wrote {len(files)} files to [bold]{out}[/]; "
+        f"check them anywhere with [cyan]saggar replay {out} --level 3 --key auditor.key[/]"
     )
 
 
@@ -133,7 +134,8 @@ def verify_receipt_file(
         print_json({"verified": True, "entry": facts.entry.seq, "log_size": facts.size, "job": facts.entry.body["job"]})
         return
     console.print(
-        f"[green]holds[/]: entry {facts.entry.seq} of a log of {facts.size} entries, cosigned by a witness, names exactly this release"
+        f"[green]holds[/]: entry {facts.entry.seq} of a log of {facts.size} entries, "
+        "cosigned by a witness, names exactly this release"
     )
     if trust is None:
         console.print("[dim]the keys came with the receipt; compare their ids with the ones you know:[/]")

@@ -25,9 +25,7 @@ agree = typer.Typer(
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the program."""
-    app.command(
-        epilog="Example: saggar ingest examples/hospital/hospital.yaml examples/hospital/encounters.csv.zip --owner health"
-    )(ingest)
+    app.command(epilog="Example: saggar ingest hospital.yaml encounters.csv.zip --owner health")(ingest)
     app.add_typer(agree, name="agree")
 
 
@@ -81,7 +79,8 @@ def ingest(
         return
     console.print(quality_table(described, report))
     console.print(
-        f"sealed [bold]{described.label_en} {described.label_zh}[/] as snapshot {short(sealed.snapshot)} in suite {chosen.value}"
+        f"sealed [bold]{described.label_en} {described.label_zh}[/] as snapshot {short(sealed.snapshot)}, "
+        f"suite {chosen.value}"
     )
 
 

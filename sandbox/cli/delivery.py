@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from sandbox.cli.render import answer_table, loss_text, output_table
-from sandbox.client.frames import answer_frame, bar_picture
+from sandbox.client.frames import answer_frame
+from sandbox.client.picture import bar_picture
 from sandbox.client.submission import verify_release
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.stages import Released
@@ -17,7 +18,7 @@ from sandbox.ledger.verify import Trusted
 from sandbox.model.digest import short
 from sandbox.model.job import JobSpec
 from sandbox.model.keys import Role
-from sandbox.model.question import Answer, ColumnRole
+from sandbox.model.question import Answer, AnswerColumn, ColumnRole
 from sandbox.model.release import Release
 from sandbox.service.files import write_durably
 
@@ -63,7 +64,7 @@ def deliver(engine: Engine, spec: JobSpec, released: Released, out: Path) -> Del
         "trust.json": _json(trust_record(engine)),
     }
     for name, output in release.outputs.items():
-        files.update(_readable(name, output))
+        files.update(_readable(name, output, title=release.name))
     for name, data in files.items():
         write_durably(directory / name, data, mode=0o644)
     return Delivery(release, directory, tuple(directory / name for name in files))
@@ -82,24 +83,24 @@ def show_release(terminal: Console, release: Release) -> None:
     terminal.print(f"cost 消耗: {loss_text(release.loss)}; walls 隔离: {release.isolation}; job {short(release.job)}")
 
 
-def _readable(name: str, output: dict[str, Any]) -> dict[str, bytes]:
+def _readable(name: str, output: dict[str, Any], *, title: str) -> dict[str, bytes]:
     import pandas as pd
 
     if output["kind"] == "answer":
         answer = Answer.parse({key: value for key, value in output.items() if key != "kind"})
         files = {f"{name}.csv": answer_frame(answer).to_csv(index=False).encode()}
-        picture = answer_picture(answer, title=name)
+        picture = answer_picture(answer, title=title)
         return files if picture is None else {**files, f"{name}.png": picture}
     if output["kind"] == "number":
         return {}
     frame = pd.DataFrame(output["rows"], columns=[column for column, _ in output["columns"]])
     files = {f"{name}.csv": frame.to_csv(index=False).encode()}
-    picture = figure_picture(name, output) if output["kind"] == "figure" else None
+    picture = figure_picture(f"{title}: {name}", output) if output["kind"] == "figure" else None
     return files if picture is None else {**files, f"{name}.png": picture}
 
 
 def answer_picture(answer: Answer, *, title: str) -> bytes | None:
-    """Return a PNG of an answer's last value by its keys, with 95 % intervals, or None where there is nothing to draw."""
+    """Return a PNG of an answer's last value by its keys with 95 % intervals, or None where nothing can be drawn."""
     keys = [i for i, column in enumerate(answer.columns) if column.role is ColumnRole.KEY]
     values = [i for i, column in enumerate(answer.columns) if column.role is ColumnRole.VALUE]
     if not keys or not values:
@@ -115,11 +116,15 @@ def answer_picture(answer: Answer, *, title: str) -> bytes | None:
         [float(answer.lower[r][shown] or 0) for r in rows],
         [float(answer.upper[r][shown] or 0) for r in rows],
         title=title,
-        axis=f"{column.name} ({column.measure_en})" if column.measure_en else column.name,
+        axis=" ".join(word for word in (column.label_en, column.label_zh, _measure(column)) if word),
     )
 
 
-def figure_picture(name: str, output: dict[str, Any]) -> bytes | None:
+def _measure(column: AnswerColumn) -> str:
+    return f"({column.measure_en} {column.measure_zh})" if column.measure_en else ""
+
+
+def figure_picture(title: str, output: dict[str, Any]) -> bytes | None:
     """Return a PNG of a figure's data: a label, a value, and a low and a high where given."""
     kinds = [kind for _, kind in output["columns"]]
     names = [column for column, _ in output["columns"]]
@@ -129,17 +134,18 @@ def figure_picture(name: str, output: dict[str, Any]) -> bytes | None:
     if not numbers or not labels or not rows:
         return None
     value = numbers[0]
-    low, high = (names.index(end) if end in names else value for end in ("low", "high"))
+    low = next((names.index(end) for end in ("low", "lower") if end in names), value)
+    high = next((names.index(end) for end in ("high", "upper") if end in names), value)
 
     def end(row: list[Any], index: int) -> float:
         return float(row[value] if row[index] is None else row[index])
 
     return bar_picture(
-        [str(row[labels[0]]) for row in rows],
+        [" · ".join("(missing)" if row[i] is None else str(row[i]) for i in labels) for row in rows],
         [float(row[value]) for row in rows],
         [end(row, low) for row in rows],
         [end(row, high) for row in rows],
-        title=name,
+        title=title,
         axis=names[value],
     )
 

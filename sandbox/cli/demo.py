@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -29,6 +30,10 @@ _PARTIES = (
     ("auditor", Role.AUDITOR),
 )
 _STEPS = 9
+_OWN_QUESTION = (
+    "SELECT readmitted, COUNT(*) AS n, AVG(num_medications) AS drugs "
+    "FROM encounters WHERE age = '[70-80)' GROUP BY readmitted"
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -238,11 +243,12 @@ class Firing:
         console.print(accounts_table(lines, title="what remains of the budget 剩余预算"))
         console.print(findings_table(self._findings))
         console.print(f"[green]✓[/] {self._tamper}")
+        console.print("\nask your own question 试着自己提问:")
         console.print(
-            "\nask your own question 试着自己提问:\n"
-            f'  [cyan]SAGGAR_PASSPHRASE="{PASSPHRASE}" .venv/bin/saggar --state {self._state} submit --epsilon 0.3 --sql \\\n'
-            "    \"SELECT readmitted, COUNT(*) AS n, AVG(num_medications) AS drugs FROM encounters WHERE age = '[[70-80)' "
-            'GROUP BY readmitted"[/]'
+            f'[cyan]  export SAGGAR_PASSPHRASE="{PASSPHRASE}"\n'
+            f"  .venv/bin/saggar --state {self._state} submit --epsilon 0.3 --sql \\\n"
+            f'    "{escape(_OWN_QUESTION)}"[/]',
+            soft_wrap=True,
         )
 
     def _run(self, name: str) -> Any:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from sandbox.jobs.quoting import AccountLine, JobQuote
 from sandbox.model.exact import decimal_text
+from sandbox.model.job import CellKind
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.question import Answer, ColumnRole
 from sandbox.privacy.accounting import people_loss
@@ -17,7 +18,7 @@ _BAR_WIDTH = 24
 
 
 def answer_table(answer: Answer, *, title: str, rows: int = 30) -> Table:
-    """Return an answer as a table: keys, values with the half-width of their 95 % interval, and a bar of the first value."""
+    """Return an answer as a table: keys, values with their 95 % half-width, and a bar of the first value."""
     table = Table(title=title, title_justify="left", caption_justify="left")
     for column in answer.columns:
         measure = f" ({column.measure_en} {column.measure_zh})".rstrip() if column.measure_en else ""
@@ -34,7 +35,9 @@ def answer_table(answer: Answer, *, title: str, rows: int = 30) -> Table:
     )
     for index, row in enumerate(answer.rows[:rows]):
         cells: list[str | Text] = [
-            _cell(row[i], answer.lower[index][i], answer.upper[index][i]) if i in values else _key(row[i])
+            _cell(row[i], answer.lower[index][i], answer.upper[index][i], answer.columns[i].kind)
+            if i in values
+            else _key(row[i])
             for i in range(len(row))
         ]
         if barred is not None:
@@ -136,14 +139,12 @@ def _plain(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
-def _cell(value: Any, low: float | None, high: float | None) -> str:
+def _cell(value: Any, low: float | None, high: float | None, kind: CellKind) -> str:
     if value is None:
         return "–"
-    shown = f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-    if low is None or high is None:
-        return shown
-    half = (high - low) / 2
-    return f"{shown} ± {half:,.0f}" if isinstance(value, int) else f"{shown} ± {half:,.2f}"
+    digits = 0 if kind is CellKind.INTEGER else 2
+    shown = f"{value:,.{digits}f}"
+    return shown if low is None or high is None else f"{shown} ± {(high - low) / 2:,.{digits}f}"
 
 
 def _bar(value: Any, low: float | None, high: float | None, most: float) -> Text:

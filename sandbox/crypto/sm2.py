@@ -13,7 +13,7 @@ from Crypto.Math.Numbers import Integer
 
 from sandbox.crypto import curve
 from sandbox.crypto.curve import FIELD_BYTES, ORDER, POINT_BYTES, NotAPointError
-from sandbox.errors import KeyUnavailableError, SealBrokenError, SignatureError
+from sandbox.errors import KeyUnavailableError, SealBrokenError, SignatureError, VaultError
 from sandbox.model.digest import hash_bytes
 
 DEFAULT_IDENTITY = b"1234567812345678"
@@ -24,12 +24,22 @@ _CURVE_CONSTANTS = b"".join(value.to_bytes(FIELD_BYTES) for value in (curve.A, c
 
 
 class Sm2:
-    """The two schemes.  Private keys are 32 bytes, public keys 65 bytes (04 || x || y)."""
+    """The two schemes.  Private keys are 32 bytes, public keys 65 bytes (04 || x || y).
+
+    Raises:
+        VaultError: pycryptodome runs on its pure Python integers, whose timing tells about secrets.
+    """
 
     algorithm = "SM2"
     provider = "pycryptodome"
 
     def __init__(self) -> None:
+        if Integer.__name__ != "IntegerNat":
+            raise VaultError(
+                "pycryptodome lacks its constant-time integers",
+                hint="install a wheel with the compiled library and unset `PYCRYPTODOME_INTEGER`",
+                code="vault.provider",
+            )
         curve.base_point()
 
     def generate_private(self) -> bytes:

@@ -1,6 +1,7 @@
 """The stages of a job as frozen types; each verb of the line takes one and returns the next.
 
-What a stage says is true when it exists: an `Opened` cannot be made without a `Reserved`, nor a `Gated` without a permit.
+What a stage says is true when it exists: a `Reserved` cannot be made without an `Admitted`, nor a `Gated` without a
+permit.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ _REFUSED_CLAUSES: dict[str, tuple[str, str, str]] = {
     "into": ("feature", "INTO is not in the language", "leave it out"),
     "locks": ("feature", "a lock is not in the language", "leave it out"),
 }
-_MIN_MAX = (exp.Min, exp.Max, exp.ArgMax, exp.ArgMin, exp.First, exp.Last, exp.AnyValue)
+_MIN_MAX = (exp.Min, exp.Max, exp.ArgMax, exp.ArgMin, exp.First, exp.Last, exp.AnyValue, exp.IgnoreNulls)
 
 
 def check_question(question: Question, tables: Mapping[str, DatasetDescription]) -> CheckedQuery:
@@ -347,4 +347,4 @@ def _is_aggregate(node: exp.Expr) -> bool:
         node = node.this
     if isinstance(node, exp.Filter):
         return True
-    return isinstance(node, (exp.AggFunc, exp.CountIf)) and not isinstance(node, exp.Window)
+    return isinstance(node, (exp.AggFunc, exp.CountIf, *_MIN_MAX)) and not isinstance(node, exp.Window)

@@ -268,14 +268,15 @@ class Translator:
         return build.one_of(expr, values)
 
     def _like(self, node: exp.Expr) -> Expr:
-        known_arguments(self.text, node, "this", "expression")
+        known_arguments(self.text, node, "this", "expression", "negate")
         expr = self.translate(node.this)
         pattern = str(node.expression.this) if isinstance(node.expression, exp.Literal) else None
         if pattern is None or not pattern.endswith("%") or any(c in pattern[:-1] for c in "%_\\"):
             raise self.text.refusal(
                 node.expression, "like", "LIKE takes a prefix and one `%` at its end", "write LIKE 'abc%', or use ="
             )
-        return build.prefix(expr, pattern[:-1])
+        held = build.prefix(expr, pattern[:-1])
+        return build.negated(held) if node.args.get("negate") else held
 
     def _case(self, node: exp.Expr) -> Expr:
         known_arguments(self.text, node, "this", "ifs", "default")

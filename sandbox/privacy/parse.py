@@ -6,6 +6,7 @@ our own algebra.  A node or an argument of a node that they do not know is refus
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,9 @@ MAX_BYTES = 65_536
 MAX_TOKENS = 6_000
 MAX_NESTING = 40
 """Brackets and CASEs within each other, and signs or NOTs in a row."""
+
+_CALL = re.compile(r"([A-Za-z_]+)\s*\([\s(]*$")
+"""The name of a function, right before its first argument; the parser keeps no place for some."""
 
 _STARTS = {TokenType.SELECT}
 _OPEN = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE}
@@ -55,6 +59,8 @@ class Text:
         if not spans:
             return 1, 1, self.sql[:40]
         start, end = min(spans)
+        if isinstance(node, exp.Func) and not isinstance(node, exp.Cast) and _span(node) is None and (name := _CALL.search(self.sql, 0, start)):
+            return self.at(name.start(1), name.end(1) - 1)
         return self.at(start, end)
 
     def at(self, start: int, end: int) -> tuple[int, int, str]:

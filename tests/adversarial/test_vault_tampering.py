@@ -1,9 +1,7 @@
 """Whoever holds the disk but no key: every change of a sealed byte is refused, and the object is named."""
 
-import errno
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from sandbox.crypto.keys import PrivateKey, generate_key
-from sandbox.errors import SealBrokenError, SnapshotNotFoundError, StorageError, VaultError
+from sandbox.errors import SealBrokenError, SnapshotNotFoundError, VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.description import Column, ColumnKind, DatasetDescription
 from sandbox.model.digest import Digest, digest_of_record
@@ -108,7 +106,7 @@ def sealed(
     signer = generate_key("box", Role.SANDBOX, name)
     vault = Vault.create(directory, passphrase=PASSPHRASE, suite=name)
     writer = SnapshotWriter(vault._keyring, vault._blobs, vault._directory)
-    request_ = SealRequest(DESCRIPTION, name, signer, "health-commission", AT, partitions=2, chunk_rows=20)
+    request_ = SealRequest(DESCRIPTION, name, signer, "health-commission", AT, partitions=2, chunk_rows=40)
     first, second = (writer.seal(request_, [_batch()], None).digest() for _ in range(2))
     return vault, first, second, signer
 
@@ -396,132 +394,3 @@ def test_a_stray_file_among_the_manifests_is_a_fault(scene: Scene) -> None:
     assert [fault.object for fault in faults] == ["manifests/readme.txt"]
     with pytest.raises(VaultError, match="does not verify"):
         scene.vault.collect(scene.trusted)
-
-
-# --- crashes --------------------------------------------------------------------------------------------------------
-
-
-class Crash(BaseException):
-    """The power is gone: nothing after it runs, not even a clean-up."""
-
-
-class MortalStore:
-    """A blob store that dies before or after its n-th write, and stays dead."""
-
-    def __init__(self, inner: object, *, deaths: list[int], after: bool, error: BaseException) -> None:
-        self._inner = inner
-        self._deaths = deaths
-        self._after = after
-        self._error = error
-
-    def _live(self) -> None:
-        if self._deaths[0] < 0:
-            raise self._error
-
-    def put(self, name: str, data: bytes) -> None:
-        self._live()
-        self._deaths[0] -= 1
-        if self._deaths[0] < 0 and not self._after:
-            raise self._error
-        self._inner.put(name, data)
-        if self._deaths[0] < 0:
-            raise self._error
-
-    def get(self, name: str) -> bytes:
-        self._live()
-        return self._inner.get(name)
-
-    def delete(self, name: str) -> None:
-        self._live()
-        self._inner.delete(name)
-
-    def names(self, prefix: str) -> Iterator[str]:
-        self._live()
-        return self._inner.names(prefix)
-
-    def exists(self, name: str) -> bool:
-        self._live()
-        return self._inner.exists(name)
-
-
-WRITES = 2 + 2 * 6 + 1  # two halves, two partitions of six columns, the manifest
-
-
-def _seal_with_crash(scene: Scene, signer: PrivateKey, writes: int, *, after: bool, error: BaseException) -> None:
-    vault, deaths = scene.vault, [writes]
-    keyring, blobs = vault._keyring, vault._blobs
-    original = keyring._store
-    keyring._store = MortalStore(original, deaths=deaths, after=after, error=error)
-    try:
-        writer = SnapshotWriter(keyring, MortalStore(blobs, deaths=deaths, after=after, error=error), scene.directory)
-        request = SealRequest(DESCRIPTION, scene.first.suite, signer, "health-commission", AT, partitions=2)
-        writer.seal(request, [_batch()], None)
-    finally:
-        keyring._store = original
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_crash_at_any_write_leaves_the_old_state_or_garbage_that_is_found(
-    scene: Scene, sealed: tuple[Vault, Digest, Digest, PrivateKey], *, after: bool
-) -> None:
-    old = set(scene.vault.snapshots())
-    for writes in range(WRITES):
-        with pytest.raises(Crash):
-            _seal_with_crash(scene, sealed[3], writes, after=after, error=Crash())
-        finished = after and writes == WRITES - 1
-        assert (set(scene.vault.snapshots()) == old) != finished, "the snapshot exists only when its manifest does"
-        report = scene.vault.check(scene.trusted)
-        assert report.faults == ()
-        landed = writes + after
-        assert len(report.garbage) == (0 if finished else landed)
-        assert scene.vault.collect(scene.trusted) == report.garbage
-        assert scene.vault.check(scene.trusted).garbage == ()
-        assert sum(table.num_rows for table in scene.read_all()) == ROWS
-
-
-def test_a_disk_that_fills_up_at_any_write_leaves_exactly_the_old_state(
-    scene: Scene, sealed: tuple[Vault, Digest, Digest, PrivateKey], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def files() -> dict[str, bytes]:
-        return {str(path): path.read_bytes() for path in scene.directory.rglob("*") if path.is_file()}
-
-    old, flush = files(), os.fsync
-    for writes in range(WRITES):
-        left = [writes]
-
-        def filling(descriptor: int, left: list[int] = left) -> None:
-            if os.path.isfile(f"/proc/self/fd/{descriptor}"):
-                left[0] -= 1
-                if left[0] == -1:
-                    raise OSError(errno.ENOSPC, "No space left on device")
-            flush(descriptor)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", filling)
-            with pytest.raises(StorageError, match="the disk has no room for") as caught:
-                scene.vault.seal(
-                    DESCRIPTION,
-                    [_batch()],
-                    suite=scene.first.suite,
-                    signer=sealed[3],
-                    owner="health-commission",
-                    at=AT,
-                    partitions=2,
-                )
-        assert caught.value.code == "vault.storage.full"
-        assert files() == old
-
-
-def test_a_source_that_breaks_half_way_leaves_exactly_the_old_state(
-    scene: Scene, sealed: tuple[Vault, Digest, Digest, PrivateKey]
-) -> None:
-    def breaking() -> Iterator[pa.RecordBatch]:
-        yield _batch()
-        raise ConnectionError("the source went away")
-
-    before = {str(path) for path in scene.directory.rglob("*")}
-    with pytest.raises(ConnectionError, match="the source went away"):
-        scene.vault.seal(
-            DESCRIPTION, breaking(), suite=scene.first.suite, signer=sealed[3], owner="health-commission", at=AT
-        )
-    assert {str(path) for path in scene.directory.rglob("*")} == before

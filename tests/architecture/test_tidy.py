@@ -62,13 +62,19 @@ def test_the_locks_name_no_registry_and_hash_every_file() -> None:
         text = lock.read_text(encoding="utf-8")
         assert "://" not in text
         assert "index-url" not in text
-        blocks = re.findall(r"^[A-Za-z0-9_.\-]+==[^\n]*\\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n?)+)", text, re.MULTILINE)
+        blocks = re.findall(
+            r"^[A-Za-z0-9_.\-]+==[^\n]*\\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n?)+)", text, re.MULTILINE
+        )
         assert len(blocks) == len(re.findall(r"^[A-Za-z0-9_.\-]+==", text, re.MULTILINE)) > 20
 
 
 def test_the_runtime_lock_is_a_part_of_the_test_lock() -> None:
     pins = {
-        name: set(re.findall(r"^([A-Za-z0-9_.\-]+==[^ \\\n]+)", (ROOT / "locks" / name).read_text(encoding="utf-8"), re.MULTILINE))
+        name: set(
+            re.findall(
+                r"^([A-Za-z0-9_.\-]+==[^ \\\n]+)", (ROOT / "locks" / name).read_text(encoding="utf-8"), re.MULTILINE
+            )
+        )
         for name in ("runtime.txt", "dev.txt")
     }
     assert pins["runtime.txt"] <= pins["dev.txt"]

@@ -6,15 +6,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sandbox.compute.run import run_plan
+from sandbox.compute.run import open_engine, run_plan
 from sandbox.errors import BoundError, QueryError
 from sandbox.privacy.keys import Key
 from sandbox.privacy.query import KeyMode
 from tests.support import privacy_world as world
 from tests.support.privacy_strategies import NUMBERS, questions, tables
 
+ENGINES = {threads: open_engine(threads) for threads in (1, 2, 8)}
 QUIET = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 
@@ -32,10 +33,10 @@ def test_no_unit_moves_a_statistic_further_than_its_claimed_sensitivity(sql, row
         plan = world.plan(sql, world.describe(rows=bound_rows, groups=groups))
     except (QueryError, BoundError):
         return
-    whole = run_plan(plan, [world.table(rows)], threads=1)
+    whole = run_plan(plan, [world.table(rows)], engine=ENGINES[1])
     width = len(plan.statistics)
     for unit in {row["_unit"] for row in rows}:
-        rest = run_plan(plan, [world.table([row for row in rows if row["_unit"] != unit])], threads=1)
+        rest = run_plan(plan, [world.table([row for row in rows if row["_unit"] != unit])], engine=ENGINES[1])
         moved = squared_distance(dict(whole.cells), dict(rest.cells), width)
         claimed = [statistic.statistic.sensitivity_squared for statistic in plan.statistics]
         assert all(m <= c for m, c in zip(moved, claimed, strict=True)), (plan.sql, moved, claimed)
@@ -52,14 +53,14 @@ def test_partitions_and_threads_change_no_integer(sql, rows, data):
         plan = world.plan(sql)
     except (QueryError, BoundError):
         return
-    whole = run_plan(plan, [world.table(rows)], threads=1).digest()
+    whole = run_plan(plan, [world.table(rows)], engine=ENGINES[1]).digest()
     units = sorted({row["_unit"] for row in rows})
     place = {unit: data.draw(st.integers(0, 2)) for unit in units}
     parts = defaultdict(list)
     for row in rows:
         parts[place[row["_unit"]]].append(row)
-    assert run_plan(plan, [world.table(parts[i]) for i in range(3)], threads=2).digest() == whole
-    assert run_plan(plan, [world.table(rows[::-1])], threads=8).digest() == whole
+    assert run_plan(plan, [world.table(parts[i]) for i in range(3)], engine=ENGINES[2]).digest() == whole
+    assert run_plan(plan, [world.table(rows[::-1])], engine=ENGINES[8]).digest() == whole
 
 
 @QUIET
@@ -69,7 +70,7 @@ def test_duckdb_computes_what_the_algebra_means(aggregate, rows):
         plan = world.plan(f"SELECT {aggregate} FROM visits", world.describe(rows=9, groups=9))
     except (QueryError, BoundError):
         return
-    found = run_plan(plan, [world.table(rows)], threads=1).cells[()][0]
+    found = run_plan(plan, [world.table(rows)], engine=ENGINES[1]).cells[()][0]
     statistic = plan.statistics[0].statistic
     values = [world.evaluate(statistic.argument, row) for row in rows]
     kept = [value for value in values if value is not None]
@@ -92,7 +93,7 @@ def test_filters_and_keys_mean_what_the_algebra_says(sql, rows):
     if not counted:
         return
     kept = [row for row in rows if checked.filter is None or world.evaluate(checked.filter, row) is True]
-    found = run_plan(plan, [world.table(rows)], threads=1).cells
+    found = run_plan(plan, [world.table(rows)], engine=ENGINES[1]).cells
     assert sum(amounts[counted[0]] for amounts in found.values()) == len(kept)
     groups = {tuple(world.evaluate(key.expr, row) for key in checked.keys) for row in kept}
     assert len([1 for amounts in found.values() if amounts[counted[0]]]) == len(groups)

@@ -73,7 +73,7 @@ def test_sm3_gives_the_published_digests():
     assert len(cases) >= 6
     for case in cases:
         message = bytes.fromhex(case["Msg"])[: int(case["Len"]) // 8]
-        for digest in (OpensslHashes("sm3").hash, StdlibHashes("sm3").hash, hash_bytes):
+        for digest in (OpensslHashes("sm3").hash, hash_bytes):
             assert digest(message).hex() == case["MD"]
 
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -136,8 +136,9 @@ _SYS = "ended:SIGSYS"
 _EPERM = f"refused:{errno.EPERM}"
 _EACCES = f"refused:{errno.EACCES}"
 
-# name, layers put on, act, what must become of it, processor seconds
-_PROBES: Final = (
+# Name, the layers put on, and acts with what must become of them.
+_Act = tuple[str, Callable[[], None], set[str]]
+_PROBES: Final[tuple[tuple[str, Iterable[str], tuple[_Act, ...]], ...]] = (
     ("undumpable", {"undumpable"}, (("be read by a debugger", _flag(kernel.PR_GET_DUMPABLE, 0), {_EPERM}),)),
     ("no_new_privs", {"no_new_privs"}, (("gain rights", _flag(kernel.PR_GET_NO_NEW_PRIVS, 1), {_EPERM}),)),
     ("capabilities", {"capabilities"}, (("change its root", _change_root, {_EPERM}),)),

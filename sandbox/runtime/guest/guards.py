@@ -115,6 +115,7 @@ class _Writer:
     """Stands for an object on the left of `=`: items may be assigned, and the few attributes that are listed."""
 
     __slots__ = ("_owner",)
+    _owner: Any
 
     def __init__(self, owner: Any) -> None:
         object.__setattr__(self, "_owner", owner)

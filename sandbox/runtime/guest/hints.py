@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-_ASK = "ask the engine: `data.ask(\"SELECT ...\")`"
-_RETURN = "return it from `analyze`: `return {\"name\": table}`"
+_ASK = 'ask the engine: `data.ask("SELECT ...")`'
+_RETURN = 'return it from `analyze`: `return {"name": table}`'
 _ISINSTANCE = "use `isinstance(value, kind)`"
 _DIRECT = "write the expression itself"
 _FUNCTION = "write a function and call it"
-_NO_CLOCK = "a program has no clock; pass the date as a parameter: `data.parameters[\"date\"]`"
-_MASK = "use a boolean mask: `table[table[\"x\"] > 0]`"
-_FSTRING = "use an f-string: `f\"{value:.2f}\"`"
+_NO_CLOCK = 'a program has no clock; pass the date as a parameter: `data.parameters["date"]`'
+_MASK = 'use a boolean mask: `table[table["x"] > 0]`'
+_FSTRING = 'use an f-string: `f"{value:.2f}"`'
 _PLAIN = "leave it out; a program returns tables and numbers, and charts are drawn from them outside"
 _ITEM = "use an item of a dict, or `table[name]`"
 
 # Names that are builtins elsewhere.
 NAMES: Final = {
     "open": _ASK,
-    "input": "pass it as a parameter: `data.parameters[\"name\"]`",
+    "input": 'pass it as a parameter: `data.parameters["name"]`',
     "eval": _DIRECT,
     "exec": _FUNCTION,
     "compile": _FUNCTION,
@@ -130,7 +130,7 @@ ATTRIBUTES: Final = {
     "attrs": "keep the values in a dict of your own",
     "mro": _ISINSTANCE,
     "info": "return `table.dtypes` or `table.describe()` as an output",
-    "to_string": "put the table into an f-string: `f\"{table}\"`",
+    "to_string": 'put the table into an f-string: `f"{table}"`',
 }
 READ_PREFIX: Final = "read_"
 WRITERS: Final = frozenset(

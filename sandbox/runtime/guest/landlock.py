@@ -47,5 +47,3 @@ def deny_all(abi: int) -> None:
         kernel.system_call("landlock_restrict_self", ruleset, 0)
     finally:
         os.close(ruleset)
-
-

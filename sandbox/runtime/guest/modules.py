@@ -29,8 +29,7 @@ _NUMPY_FUNCTIONS: Final = """
     abs absolute add all allclose amax amin angle any append apply_along_axis arange arccos arcsin arctan arctan2 argmax
     argmin argpartition argsort argwhere around array array_equal array_split asarray atleast_1d atleast_2d average bincount
     broadcast_to cbrt ceil clip column_stack concatenate convolve copysign corrcoef correlate cos cosh count_nonzero cov
-    cross cumprod cumsum deg2rad degrees delete diag diagonal diff digitize divide dot dstack ediff1d einsum empty
-    empty_like equal exp exp2 expand_dims expm1 extract eye fabs flatnonzero flip fliplr flipud float_power floor
+    cross cumprod cumsum deg2rad degrees delete diag diagonal diff digitize divide dot dstack ediff1d einsum equal exp exp2 expand_dims expm1 extract eye fabs flatnonzero flip fliplr flipud float_power floor
     floor_divide fmax fmin fmod full full_like gcd geomspace gradient greater greater_equal heaviside histogram histogram2d
     histogram_bin_edges hstack hypot identity imag indices inner insert interp intersect1d invert isclose isfinite isin isinf
     isnan isnat isreal isscalar issubdtype kron lcm less less_equal lexsort linspace log log10 log1p log2 logaddexp
@@ -102,7 +101,9 @@ def _pandas() -> Namespace:
         "BooleanDtype": "",
     }  # fmt: skip
     table |= {name: Offered(getattr(pd, name), names) for name, names in constructors.items()}
-    offsets = "Day Hour Minute Second Week MonthBegin MonthEnd QuarterBegin QuarterEnd YearBegin YearEnd BDay BusinessDay"
+    offsets = (
+        "Day Hour Minute Second Week MonthBegin MonthEnd QuarterBegin QuarterEnd YearBegin YearEnd BDay BusinessDay"
+    )
     table["offsets"] = Namespace("pandas.offsets", {n: Offered(getattr(pd.offsets, n)) for n in offsets.split()})
     return Namespace("pandas", table | {"NA": pd.NA, "NaT": pd.NaT, "IndexSlice": pd.IndexSlice})
 
@@ -113,6 +114,8 @@ def _numpy() -> Namespace:
     table["poly1d"] = guarded_call("poly1d", np.poly1d)
     table["finfo"] = guarded_call("finfo", np.finfo)
     table["iinfo"] = guarded_call("iinfo", np.iinfo)
+    # Fresh memory holds what the process had there before; programs get zeros.
+    table["empty"], table["empty_like"] = table["zeros"], table["zeros_like"]
     table["linalg"] = Namespace("numpy.linalg", _guarded(np.linalg, _LINALG) | {"LinAlgError": np.linalg.LinAlgError})
     table["fft"] = Namespace("numpy.fft", _guarded(np.fft, "fft ifft rfft irfft fftfreq rfftfreq fftshift"))
     table["random"] = Namespace(
@@ -149,7 +152,8 @@ def _plain_modules() -> dict[str, Namespace]:
 
 _TABLE: Final = {"pandas": _pandas(), "numpy": _numpy(), **_plain_modules()}
 _TABLE |= {
-    f"numpy.{name}": Namespace(f"numpy.{name}", _TABLE["numpy"].table[name].table) for name in ("linalg", "fft", "random")
+    f"numpy.{name}": Namespace(f"numpy.{name}", _TABLE["numpy"].table[name].table)
+    for name in ("linalg", "fft", "random")
 }
 MODULE_NAMES: Final = frozenset(_TABLE)
 

@@ -14,13 +14,7 @@ from dataclasses import dataclass
 from sandbox.runtime.guest import kernel
 
 NOBODY = 65534
-_ALL = (
-    kernel.CLONE_NEWNS
-    | kernel.CLONE_NEWUTS
-    | kernel.CLONE_NEWIPC
-    | kernel.CLONE_NEWPID
-    | kernel.CLONE_NEWNET
-)
+_ALL = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET
 _MOUNT_POINTS: Sequence[str] = ("/tmp", "/var", "/mnt", "/usr")  # noqa: S108 - covered in a private mount namespace
 
 

@@ -16,6 +16,9 @@ _REFUSED_KEYWORDS: Final = frozenset(
 )
 _DISPATCHING: Final = frozenset({"agg", "aggregate", "apply", "transform"})
 _TABLE_DISPATCHING: Final = frozenset({"pivot_table", "crosstab"})
+# pandas reads the clock for these words; there is none, and 1970 would pass for an answer.
+_TIMES_FROM_TEXT: Final = frozenset({"Timestamp", "to_datetime", "DatetimeIndex", "Period", "date_range"})
+_CLOCK_WORDS: Final = frozenset({"now", "today"})
 
 
 class Namespace:
@@ -27,6 +30,8 @@ class Namespace:
     """
 
     __slots__ = ("label", "table")
+    label: str
+    table: Mapping[str, Any]
 
     def __init__(self, label: str, table: Mapping[str, Any]) -> None:
         object.__setattr__(self, "label", label)
@@ -56,6 +61,10 @@ class Offered:
     """
 
     __slots__ = ("call", "label", "real", "table")
+    call: Callable[..., Any]
+    label: str
+    real: Any
+    table: Mapping[str, Any]
 
     def __init__(self, real: Any, names: str = "") -> None:
         object.__setattr__(self, "label", real.__name__)
@@ -105,6 +114,10 @@ def guarded_call(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             _check_dispatch(plain, named)
         elif name in _TABLE_DISPATCHING:
             _check_functions(named.get("aggfunc"))
+        elif name in _TIMES_FROM_TEXT and any(
+            isinstance(value, str) and value in _CLOCK_WORDS for value in (*plain, *named.values())
+        ):
+            raise Forbidden(f"a program has no clock, so `{name}` cannot tell it; pass the date as a parameter")
         return function(*plain, **named)
 
     call.__name__ = name

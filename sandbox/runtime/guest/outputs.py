@@ -32,7 +32,7 @@ def write_outputs(returned: object) -> dict[str, Any]:
     """
     if not isinstance(returned, dict):
         raise OutputFault(
-            f"`analyze` returned {_kind(returned)}, not a dict of outputs; write `return {{\"name\": table}}`"
+            f'`analyze` returned {_kind(returned)}, not a dict of outputs; write `return {{"name": table}}`'
         )
     if len(returned) > _OUTPUTS_MAX:
         raise OutputFault(f"`analyze` returned more than {_OUTPUTS_MAX} outputs")
@@ -96,8 +96,12 @@ def _is_count(index: pd.Index[Any]) -> bool:
 
 def _cell(name: str, value: object) -> int | float | str | bool | None:
     """Return one cell in plain form."""
-    if isinstance(value, np.generic):
-        value = value.item() if value.dtype.kind not in "Mm" else pd.Timestamp(value) if value.dtype.kind == "M" else pd.Timedelta(value)
+    if isinstance(value, np.datetime64):
+        value = pd.Timestamp(value)
+    elif isinstance(value, np.timedelta64):
+        value = pd.Timedelta(value)
+    elif isinstance(value, np.generic):
+        value = value.item()
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, (bool, str)):

@@ -33,7 +33,7 @@ _GENERIC_HINT: Final = "write it with functions, classes, loops and comprehensio
 _UNDERSCORE_HINT: Final = "choose a name that does not begin with an underscore"
 
 
-class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
+class Policy(RestrictingNodeTransformer):
     """Rewrites a syntax tree and collects faults.
 
     Attributes:
@@ -147,7 +147,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc]
             if target.attr.startswith("_") or hints.attribute_hint(target.attr):
                 self.refuse(node, f"the attribute `{target.attr}` cannot be assigned", _UNDERSCORE_HINT)
             guard, place = "_augmented_attribute_", ast.Constant(target.attr)
-        arguments = [self.visit(target.value), place, operator, self.visit(node.value)]
+        arguments: list[ast.expr] = [self.visit(target.value), place, operator, self.visit(node.value)]
         statement = ast.Expr(ast.Call(ast.Name(guard, ast.Load()), arguments, []))
         copy_locations(statement, node)
         return statement
@@ -263,5 +263,7 @@ def check_entry(tree: ast.Module) -> list[ProgramFault]:
         return [ProgramFault("the program has no function `analyze`", hint)]
     arguments = found[-1].args
     if len(arguments.posonlyargs + arguments.args) != 1 or arguments.kwonlyargs or arguments.vararg or arguments.kwarg:
-        return [ProgramFault("`analyze` takes one argument, the data", hint, found[-1].lineno, found[-1].col_offset + 1)]
+        return [
+            ProgramFault("`analyze` takes one argument, the data", hint, found[-1].lineno, found[-1].col_offset + 1)
+        ]
     return []

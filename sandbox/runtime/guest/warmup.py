@@ -43,7 +43,16 @@ def warm_up() -> None:
     for module in pkgutil.walk_packages(package.__path__, "pandas.core."):
         if not module.name.startswith(_SKIPPED):
             _import_if_possible(module.name)
-    for name in ("statistics", "itertools", "functools", "collections", "fractions", "decimal", "_strptime", "zoneinfo"):
+    for name in (
+        "statistics",
+        "itertools",
+        "functools",
+        "collections",
+        "fractions",
+        "decimal",
+        "_strptime",
+        "zoneinfo",
+    ):
         _kept.append(importlib.import_module(name))
     _keep_zones()
     _remove_entropy()

@@ -103,7 +103,11 @@ def _seed(seed: bytes) -> None:
 def _describe(error: BaseException) -> str:
     """Return one sentence about an error of the program, with the line it came from."""
     line = next(
-        (frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__)) if frame.filename == PROGRAM_NAME),
+        (
+            frame.lineno
+            for frame in reversed(traceback.extract_tb(error.__traceback__))
+            if frame.filename == PROGRAM_NAME
+        ),
         None,
     )
     place = f"line {line}: " if line is not None else ""

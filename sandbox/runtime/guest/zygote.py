@@ -155,13 +155,17 @@ def _raise_walls(
         # A pid namespace shows in its children, so the zygote is the one to look at: it must be process 1.
         left = os.getpid() == 1 if kind == "pid" else before[kind] != after[kind]
         layers.append({"name": f"{kind}_namespace", "held": left, "detail": entered.detail})
-    return walls, language, {
-        "layers": layers,
-        "kernel": platform.release(),
-        "landlock_abi": abi,
-        "filter_digest": filter_digest(program),
-        "versions": versions,
-    }
+    return (
+        walls,
+        language,
+        {
+            "layers": layers,
+            "kernel": platform.release(),
+            "landlock_abi": abi,
+            "filter_digest": filter_digest(program),
+            "versions": versions,
+        },
+    )
 
 
 def _thread_names() -> list[str]:
@@ -215,7 +219,7 @@ def _work(wire_fd: int, walls: jail.Walls, request: dict[str, Any], language: La
 
         high_fd = fcntl.fcntl(wire_fd, fcntl.F_DUPFD, _KEPT_FROM)
         jail.lay_out_descriptors(high_fd, walls.null_fd)
-        sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        sys.stdin = sys.stdout = sys.stderr = None
         jail.enter(walls, cpu_s=request["cpu_s"], memory_bytes=request["memory_bytes"])
         worker.serve(language)
         status = 0

@@ -89,7 +89,7 @@ class Conversation:
                 case {"type": "ask"}:
                     self._answer(said, answer)
                 case {"type": "result" | "failed" | "checked"}:
-                    return said
+                    return dict(said)
                 case _:
                     raise Ended("protocol", "the program's process sent a frame that means nothing")
 

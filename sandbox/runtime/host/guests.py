@@ -260,7 +260,9 @@ def _outcome(said: dict[str, Any] | None, questions: int) -> GuestOutcome:
         case {"type": "failed", "kind": "program", "message": message}:
             return GuestOutcome("program_error", None, clean_sentence(message), questions)
         case _:
-            return GuestOutcome("protocol", None, "the program's process ended with a frame that means nothing", questions)
+            return GuestOutcome(
+                "protocol", None, "the program's process ended with a frame that means nothing", questions
+            )
 
 
 def _how_it_died(status: int, conversation: Conversation, limits: GuestLimits) -> Ended:
@@ -288,7 +290,7 @@ def _how_it_died(status: int, conversation: Conversation, limits: GuestLimits) -
 def _status(text: str) -> Status:
     match text:
         case "limit" | "killed" | "protocol":
-            return text  # type: ignore[return-value]
+            return text
         case _:
             raise AssertionError(f"{text} is not how a conversation ends")
 

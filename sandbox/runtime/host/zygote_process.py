@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import select
@@ -40,6 +41,16 @@ _ENVIRONMENT: Final = {
 GUEST_COMMAND: Final = ("-m", "sandbox.runtime.guest.zygote")
 
 
+def _import_path() -> str:
+    """Return the folders of the packages that a guest imports, found as this process finds them."""
+    folders = [str(Path(sandbox.__file__).parents[1])]
+    for name in ("numpy", "pandas", "RestrictedPython"):
+        found = importlib.util.find_spec(name)
+        if found is not None and found.origin is not None:
+            folders.append(str(Path(found.origin).parents[1]))
+    return os.pathsep.join(dict.fromkeys(folders))
+
+
 @dataclass(slots=True)
 class Worker:
     """One forked worker: our end of its socket, a handle on its process, its number with the zygote."""
@@ -74,7 +85,7 @@ class ZygoteProcess:
     def __init__(self, command: tuple[str, ...] = GUEST_COMMAND) -> None:
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = {**_ENVIRONMENT, "PYTHONPATH": str(Path(sandbox.__file__).parents[1])}
+        environment = {**_ENVIRONMENT, "PYTHONPATH": _import_path()}
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-B", "-P", "-s", *command, str(theirs.fileno())],

@@ -147,7 +147,7 @@ def test_a_secret_part_of_the_wrong_length_or_of_another_key_is_refused(monkeypa
     "change",
     [
         {"n": 2**30}, {"n": 2**13}, {"n": 2**15 + 1}, {"n": 3 * 2**14}, {"n": True}, {"n": "32768"}, {"n": -1},
-        {"n": 2**18, "r": 16}, {"r": 1}, {"r": 2**20}, {"p": 0}, {"p": 100}, {"name": "pbkdf2"}, {"extra": 1},
+        {"n": 2**18, "r": 16}, {"r": 1}, {"r": 2**20}, {"p": 0}, {"p": True}, {"p": 100}, {"name": "pbkdf2"}, {"extra": 1},
     ],
 )  # fmt: skip
 def test_parameters_outside_sane_ranges_are_refused_before_any_work(locked, monkeypatch, change):

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from Crypto.Math._IntegerNative import IntegerNative
 
 from sandbox.crypto import curve, known_answers, providers, sm2
 from sandbox.crypto.aead import OpensslAesGcm, OpensslSm4Gcm, PycryptodomeAesGcm
@@ -115,6 +116,12 @@ def test_an_sm2_that_errs_is_closed(wrong):
     assert not choice.reports[0].held
     with pytest.raises(KeyUnavailableError, match="no provider of SM2 passed its self-test"):
         choice.require()
+
+
+def test_sm2_is_closed_on_integers_that_are_not_constant_time(monkeypatch):
+    monkeypatch.setattr(sm2, "Integer", IntegerNative)
+    (report,) = choose("SM2", (Candidate("pycryptodome", Sm2, known_answers.check_sm2),)).reports
+    assert (report.held, report.detail) == (False, "pycryptodome lacks its constant-time integers")
 
 
 def test_a_curve_constant_gone_wrong_closes_sm2(monkeypatch):

@@ -177,7 +177,10 @@ def test_both_aes_providers_seal_alike_and_open_each_others_seals(key, nonce, pl
 @settings(deadline=None, max_examples=60)
 @given(st.binary(min_size=1, max_size=200), st.binary(), st.integers(1, 255 * 32))
 def test_both_hash_providers_agree(hash_name, key, data, length):
-    first, second = OpensslHashes(hash_name), StdlibHashes(hash_name)
+    try:
+        first, second = OpensslHashes(hash_name), StdlibHashes(hash_name)
+    except ValueError:
+        pytest.skip(f"this Python was built without {hash_name}, so there is no second provider")
     assert first.hash(data) == second.hash(data)
     assert first.mac(key, data) == second.mac(key, data)
     assert first.expand(key, data, length) == second.expand(key, data, length)

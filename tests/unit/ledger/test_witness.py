@@ -118,7 +118,7 @@ def test_a_fork_in_one_tree_alone_is_found(witness, tree):
 
 def test_a_log_cut_back_and_grown_again_is_a_fork(witness):
     witness.cosign(0, NO_PROOF, LOG.note(9), city.START)
-    with pytest.raises(WitnessError, match="last cosigned `test.example/saggar` at 9 entries"):
+    with pytest.raises(WitnessError, match=r"last cosigned `test\.example/saggar` at 9 entries"):
         witness.cosign(4, LOG.proofs(4, 8), LOG.note(8), city.START)
     with pytest.raises(WitnessError):
         witness.cosign(9, NO_PROOF, LOG.note(8), city.START)

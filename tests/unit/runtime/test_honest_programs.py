@@ -20,7 +20,12 @@ COLUMNS = [
 ]
 DISTRICTS = ["Gulou", "Jianye", "Qinhuai", "Xuanwu"]
 ROWS = [
-    [district, f"2026-{month:02d}", 100 * (place + 1) + 7 * month, None if (place + month) % 9 == 0 else 3.5 * month + place]
+    [
+        district,
+        f"2026-{month:02d}",
+        100 * (place + 1) + 7 * month,
+        None if (place + month) % 9 == 0 else 3.5 * month + place,
+    ]
     for place, district in enumerate(DISTRICTS)
     for month in range(1, 13)
 ]
@@ -36,7 +41,9 @@ RECORD = {
 }
 
 HEAD = "import numpy as np\nimport pandas as pd\n"
-ASK = '    t = data.ask("SELECT district, month, COUNT(*) AS visits, AVG(cost) AS cost FROM trips GROUP BY 1, 2").table\n'
+ASK = (
+    '    t = data.ask("SELECT district, month, COUNT(*) AS visits, AVG(cost) AS cost FROM trips GROUP BY 1, 2").table\n'
+)
 
 
 def body(*lines: str) -> str:

@@ -1,6 +1,7 @@
 """What the vault's tests share: one dataset, its rows, and open vaults."""
 
 import shutil
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from sandbox.model.loss import PrivacyLoss
 from sandbox.model.unit import ContributionBound, PrivacyUnit
 from sandbox.vault.blobs import LocalBlobStore
 from sandbox.vault.keyring import Keyring
+from sandbox.vault.manifest import SnapshotManifest
 from sandbox.vault.store import Vault
 
 AT = "2027-01-31T08:00:00Z"
@@ -136,3 +138,22 @@ def tools() -> SimpleNamespace:
         row_multiset=row_multiset,
         source_multiset=source_multiset,
     )
+
+
+@pytest.fixture
+def seal(
+    vault: Vault,
+    description: DatasetDescription,
+    tools: SimpleNamespace,
+    signers: dict[SuiteName, PrivateKey],
+) -> Callable[..., SnapshotManifest]:
+    def sealing(batches: object, name: SuiteName = SuiteName.INTL, **more: object) -> SnapshotManifest:
+        options = {"signer": signers[name], "owner": "health-commission", "at": tools.at, **more}
+        return vault.seal(options.pop("description", description), batches, suite=name, **options)
+
+    return sealing
+
+
+@pytest.fixture
+def trusted(signers: dict[SuiteName, PrivateKey]) -> list[object]:
+    return [key.public for key in signers.values()]
