@@ -201,6 +201,7 @@ def read_job(
     rows: int | None,
 ) -> Asked:
     """Return the job that the command line names, from a file or from `--sql`."""
+    from sandbox.jobs.question_job import question_job
     from sandbox.model.load_job import load_job
 
     if (job is None) == (sql is None):
@@ -211,38 +212,6 @@ def read_job(
         parsed = load_job(read_text(job), job.name)
         return Asked(parsed, read_text(job.parent / parsed.code))
     return Asked(question_job(records, epsilon, delta, agreement, rows), str(sql))
-
-
-def question_job(records: Any, epsilon: str | None, delta: str, agreement: str | None, rows: int | None) -> Any:
-    """Return the job file that `--sql` stands for: the only agreement, its first product and purpose."""
-    from sandbox.jobs.registry import agreement_of
-    from sandbox.model.job import JobKind
-    from sandbox.model.load_job import EpsilonDelta, JobFile
-
-    if epsilon is None:
-        raise InputError("--sql needs a loss", hint="add for example `--epsilon 0.5`", code="input.usage")
-    names = sorted(records.state().agreements)
-    if agreement is None and len(names) != 1:
-        listed = ", ".join(names) or "none"
-        raise InputError(
-            "--sql needs an agreement", hint=f"name one with --agreement; registered: {listed}", code="input.usage"
-        )
-    terms = agreement_of(records, agreement or names[0]).agreement
-    return JobFile(
-        name="question",
-        kind=JobKind.SQL,
-        code="question.sql",
-        agreement=terms.agreement,
-        product=terms.products[0],
-        purpose=terms.purposes[0],
-        loss=EpsilonDelta(epsilon, delta),
-        reads=(),
-        outputs=(),
-        rows=rows,
-        groups=None,
-        parameters=(),
-        nonce="",
-    )
 
 
 def operator_of(records: Any, spec: JobSpec) -> str:

@@ -39,9 +39,7 @@ def open_engine(threads: int = 2) -> Any:
     return connection
 
 
-def run_plan(
-    plan: Plan, partitions: Iterable[pa.Table], *, threads: int = 2, engine: Any = None
-) -> Partials:
+def run_plan(plan: Plan, partitions: Iterable[pa.Table], *, threads: int = 2, engine: Any = None) -> Partials:
     """Return the exact integers of a plan, summed over partitions.
 
     Args:

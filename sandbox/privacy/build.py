@@ -259,7 +259,7 @@ def check_truth(expr: Expr, what: str) -> None:
 def compare(op: Op, left: Expr, right: Expr) -> Expr:
     """Return `left = right`, `left < right` or `left <= right`."""
     (left, right), of = _united((left, right), "a comparison")
-    if isinstance(of, NothingType):
+    if isinstance(left.type, NothingType) or isinstance(right.type, NothingType):
         raise type_error("a comparison with NULL is never true", "write IS NULL or IS NOT NULL")
     if op is not Op.EQUAL and isinstance(of, (TextType, TruthType)):
         raise type_error(f"{type_name(of)} has no order here", "compare with =, <> or IN; order numbers and dates")

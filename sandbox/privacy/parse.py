@@ -59,7 +59,12 @@ class Text:
         if not spans:
             return 1, 1, self.sql[:40]
         start, end = min(spans)
-        if isinstance(node, exp.Func) and not isinstance(node, exp.Cast) and _span(node) is None and (name := _CALL.search(self.sql, 0, start)):
+        if (
+            isinstance(node, exp.Func)
+            and not isinstance(node, exp.Cast)
+            and _span(node) is None
+            and (name := _CALL.search(self.sql, 0, start))
+        ):
             return self.at(name.start(1), name.end(1) - 1)
         return self.at(start, end)
 

@@ -41,7 +41,11 @@ def test_no_unit_moves_a_statistic_further_than_its_claimed_sensitivity(sql, row
         claimed = [statistic.statistic.sensitivity_squared for statistic in plan.statistics]
         assert all(m <= c for m, c in zip(moved, claimed, strict=True)), (plan.sql, moved, claimed)
         if plan.key_mode is KeyMode.PRIVATE:
-            touched = [k for k in set(whole.cells) | set(rest.cells) if whole.cells.get(k, (0,))[0] != rest.cells.get(k, (0,))[0]]
+            touched = [
+                k
+                for k in set(whole.cells) | set(rest.cells)
+                if whole.cells.get(k, (0,))[0] != rest.cells.get(k, (0,))[0]
+            ]
             assert len(touched) <= plan.threshold.groups
             assert all(abs(whole.cells[k][0] - rest.cells.get(k, (0,))[0]) <= 1 for k in touched)
 
@@ -108,7 +112,11 @@ def test_the_sensitivity_test_itself_finds_a_broken_bound(broken):
     import dataclasses
 
     plan = world.plan("SELECT SUM(age) FROM visits", world.describe(rows=2, groups=1))
-    sql = plan.sql.replace(" WHERE _rank <= 2", "") if broken == "rows" else plan.sql.replace("CAST(120 AS BIGINT)", "CAST(999 AS BIGINT)")
+    sql = (
+        plan.sql.replace(" WHERE _rank <= 2", "")
+        if broken == "rows"
+        else plan.sql.replace("CAST(120 AS BIGINT)", "CAST(999 AS BIGINT)")
+    )
     assert sql != plan.sql
     worse = dataclasses.replace(plan, sql=sql)
     rows = world.visits({1: [{"age": 999}] * 3})

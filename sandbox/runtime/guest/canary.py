@@ -50,7 +50,7 @@ def _fork() -> None:
 
 
 def _execute() -> None:
-    os.execv(sys.executable, [sys.executable, "-c", ""])
+    os.execv(sys.executable, [sys.executable, "-c", ""])  # noqa: S606 - an act that must be refused
 
 
 def _map_executable() -> None:

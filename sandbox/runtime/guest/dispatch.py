@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, Final
 
-from sandbox.runtime.guest.attributes import REDUCERS
+from sandbox.runtime.guest.attributes import REDUCERS, words
 from sandbox.runtime.guest.faults import Forbidden
 
 SINKS: Final = (
@@ -20,10 +20,10 @@ SINKS: Final = (
     "pandas.core.reshape.pivot",
 )
 # Methods that these modules name themselves.
-_INTERNAL: Final = frozenset(
-    "agg aggregate apply transform corr cov corrwith take fillna asfreq interpolate nearest bfill ffill ewm expanding "
-    "rolling resample".split()
-)
+_INTERNAL: Final = words("""
+    agg aggregate apply transform corr cov corrwith take fillna asfreq interpolate nearest bfill ffill ewm expanding rolling
+    resample
+""")
 _INTERNAL_DATA: Final = frozenset({"__name__"})
 
 

@@ -47,11 +47,13 @@ class ProgramClass(type):
 
 ERRORS: Final = {
     name: getattr(builtins, name)
-    for name in (
-        "ArithmeticError AssertionError AttributeError Exception FloatingPointError IndexError KeyError LookupError "
-        "MemoryError NameError NotImplementedError OverflowError RuntimeError RecursionError StopIteration TypeError "
-        "UnicodeError ValueError ZeroDivisionError Warning UserWarning RuntimeWarning ImportError OSError"
-    ).split()
+    for name in sorted(
+        attributes.words("""
+            ArithmeticError AssertionError AttributeError Exception FloatingPointError IndexError KeyError LookupError
+            MemoryError NameError NotImplementedError OverflowError RuntimeError RecursionError StopIteration TypeError
+            UnicodeError ValueError ZeroDivisionError Warning UserWarning RuntimeWarning ImportError OSError
+        """)
+    )
 }
 
 
@@ -196,11 +198,11 @@ def program_globals(import_module: Callable[..., Any], names: dict[str, Any]) ->
     """Return the global names of a fresh program."""
     offered = {
         name: getattr(builtins, name)
-        for name in (
-            "abs all any bool bytes chr complex dict divmod enumerate filter float format frozenset hex int iter len list "
-            "map max min next oct ord pow property range repr reversed round set slice sorted staticmethod classmethod "
-            "str sum tuple zip True False None Ellipsis NotImplemented __build_class__"
-        ).split()
+        for name in attributes.words("""
+            abs all any bool bytes chr complex dict divmod enumerate filter float format frozenset hex int iter len list
+            map max min next oct ord pow property range repr reversed round set slice sorted staticmethod classmethod str
+            sum tuple zip Ellipsis NotImplemented __build_class__
+        """)
     }
     guarded = {
         "__import__": import_module,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from sandbox.runtime.guest.attributes import words
+
 _ASK = 'ask the engine: `data.ask("SELECT ...")`'
 _RETURN = 'return it from `analyze`: `return {"name": table}`'
 _ISINSTANCE = "use `isinstance(value, kind)`"
@@ -133,10 +135,10 @@ ATTRIBUTES: Final = {
     "to_string": 'put the table into an f-string: `f"{table}"`',
 }
 READ_PREFIX: Final = "read_"
-WRITERS: Final = frozenset(
-    "to_clipboard to_csv to_excel to_feather to_gbq to_hdf to_html to_iceberg to_json to_latex to_markdown to_orc to_parquet"
-    " to_pickle to_sql to_stata to_xarray to_xml to_records".split()
-)
+WRITERS: Final = words("""
+    to_clipboard to_csv to_excel to_feather to_gbq to_hdf to_html to_iceberg to_json to_latex to_markdown to_orc
+    to_parquet to_pickle to_sql to_stata to_xarray to_xml to_records
+""")
 
 
 def attribute_hint(name: str) -> str | None:

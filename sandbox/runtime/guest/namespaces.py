@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sandbox.runtime.guest import kernel
 
@@ -87,7 +88,7 @@ def enter_empty_root() -> tuple[bool, str]:
     flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     try:
         kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-        target = next(place for place in _MOUNT_POINTS if os.path.isdir(place))
+        target = next(place for place in _MOUNT_POINTS if Path(place).is_dir())
         kernel.mount("tmpfs", target, "tmpfs", flags, "size=4k,nr_inodes=1,mode=0555")
         os.chdir(target)
         _pivot()

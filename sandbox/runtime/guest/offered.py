@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
-from sandbox.runtime.guest.attributes import REDUCERS
+from sandbox.runtime.guest.attributes import REDUCERS, words
 from sandbox.runtime.guest.faults import Forbidden
 
 # Keywords by which a library would be told to use a file, another engine, or someone else's memory.
-_REFUSED_KEYWORDS: Final = frozenset(
-    "engine engine_kwargs buf path path_or_buf filepath_or_buffer fname file storage_options compression out resolvers "
-    "parser target backend".split()
-)
+_REFUSED_KEYWORDS: Final = words("""
+    engine engine_kwargs buf path path_or_buf filepath_or_buffer fname file storage_options compression out resolvers parser
+    target backend
+""")
 _DISPATCHING: Final = frozenset({"agg", "aggregate", "apply", "transform"})
 _TABLE_DISPATCHING: Final = frozenset({"pivot_table", "crosstab"})
 # pandas reads the clock for these words; there is none, and 1970 would pass for an answer.

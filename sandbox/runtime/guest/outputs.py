@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import fractions
 import math
@@ -113,9 +113,9 @@ def _cell(name: str, value: object) -> int | float | str | bool | None:
     if isinstance(value, (float, decimal.Decimal, fractions.Fraction)):
         number = float(value)
         return number if math.isfinite(number) else None
-    if isinstance(value, (datetime.date, datetime.time)):
+    if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
-    if isinstance(value, (pd.Period, pd.Interval, pd.Timedelta, datetime.timedelta)):
+    if isinstance(value, (pd.Period, pd.Interval, pd.Timedelta, dt.timedelta)):
         return str(value)
     raise OutputFault(f"output `{name}` has a cell that is {_kind(value)}; cells are numbers, text, yes or no, or None")
 

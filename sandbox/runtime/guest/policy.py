@@ -1,9 +1,9 @@
 """The language that programs are written in: Python without the parts that need trust.
 
 RestrictedPython rewrites a program so that each attribute, item and write goes through a guard.  This subclass allows a
-few harmless things that it refuses (augmented assignment to items, type hints, `nonlocal`, `match` on values), refuses a
-few that it allows, and says for each refusal what to write instead.  It is for early, readable errors; the barrier is the
-operating system.
+few harmless things that it refuses (augmented assignment to items, type hints, `nonlocal`, `match` on values), refuses
+a few that it allows, and says for each refusal what to write instead.  It is for early, readable errors; the barrier
+is the operating system.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from RestrictedPython.transformer import (
 )
 
 from sandbox.runtime.guest import hints
+from sandbox.runtime.guest.attributes import words
 from sandbox.runtime.guest.faults import ProgramFault
 from sandbox.runtime.guest.modules import MODULE_NAMES, offered_names
 
 MAGIC_METHODS: Final = frozenset(
     f"__{name}__"
-    for name in (
-        "init len contains iter next getitem setitem call repr str bool hash eq ne lt le gt ge enter exit neg abs "
-        "add radd sub rsub mul rmul truediv rtruediv floordiv mod pow"
-    ).split()
+    for name in words("""
+        init len contains iter next getitem setitem call repr str bool hash eq ne lt le gt ge enter exit neg abs
+        add radd sub rsub mul rmul truediv rtruediv floordiv mod pow
+    """)
 )
 _GENERIC_HINT: Final = "write it with functions, classes, loops and comprehensions"
 _UNDERSCORE_HINT: Final = "choose a name that does not begin with an underscore"
@@ -67,7 +68,12 @@ class Policy(RestrictingNodeTransformer):
         name = type(node).__name__
         self.refuse(node, f"{words.get(name, f'`{name}`')} is not in the language", _GENERIC_HINT)
 
-    def check_name(self, node: ast.AST, name: str | None, allow_magic_methods: bool = False) -> None:  # noqa: FBT001, FBT002 - RestrictedPython's signature
+    def check_name(
+        self,
+        node: ast.AST,
+        name: str | None,
+        allow_magic_methods: bool = False,  # noqa: FBT001, FBT002 - the signature of RestrictedPython
+    ) -> None:
         """Refuse names that begin with an underscore, or that guards use."""
         if name is None or name == "_":
             return
@@ -178,7 +184,8 @@ class Policy(RestrictingNodeTransformer):
             self.refuse(node, "a class takes no keywords", "leave them out: `class Name:`")
             return node
         made = super().visit_ClassDef(node)
-        copy_locations(made, node)
+        if isinstance(made, ast.ClassDef):
+            copy_locations(made, node)
         return made
 
     def visit_Global(self, node: ast.Global) -> Any:  # noqa: N802

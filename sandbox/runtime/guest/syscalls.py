@@ -1,7 +1,7 @@
 """The system calls that an orchestrator worker may make, as data: each group with its reason.
 
-The list was found by tracing forked, warmed workers over numpy, pandas and RestrictedPython workloads, and is kept small
-on purpose.  Whatever stands in no group ends the process.  Numbers are those of the kernel's tables for x86_64
+The list was found by tracing forked, warmed workers over numpy, pandas and RestrictedPython workloads, and is kept
+small on purpose.  Whatever stands in no group ends the process.  Numbers are those of the kernel's tables for x86_64
 (`arch/x86/entry/syscalls/syscall_64.tbl`) and of the generic table that aarch64 uses.
 """
 
@@ -73,7 +73,7 @@ GROUPS: Final = (
             "dup",
             "poll",
         ),
-    ),  # fmt: skip
+    ),
     Group(
         Rule.REFUSE,
         "facts about the process and the machine, which could carry a signal from a neighbour",
@@ -99,7 +99,7 @@ GROUPS: Final = (
             "get_mempolicy",
             "set_mempolicy",
         ),
-    ),  # fmt: skip
+    ),
     Group(
         Rule.REFUSE,
         "no clock: without one a program cannot time its questions, and it is the same function when it is replayed",
@@ -145,8 +145,8 @@ class Architecture:
         audit: the kernel's AUDIT_ARCH value, checked first by the filter.
         numbers: name to number of the calls in `GROUPS`; a call that the processor's table lacks is left out.
         own: numbers of the calls that the walls themselves are built with.
-        second_table: numbers at and above this belong to a second table (x32) and end the process; None if there is none.
-        tested: whether the suite has run on it.
+        second_table: numbers at and above this belong to a second table (x32) and end the process; None if there is
+        none. tested: whether the suite has run on it.
     """
 
     audit: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import fractions
 import functools
@@ -35,10 +35,10 @@ _EXACT: Final[Mapping[type, frozenset[str]]] = {
     tuple: offered.TUPLE, range: offered.RANGE, slice: offered.SLICE, Counter: offered.COUNTER,
     defaultdict: offered.DEFAULT_DICT, OrderedDict: offered.ORDERED_DICT, deque: offered.DEQUE,
     type({}.keys()): offered.VIEW, type({}.items()): offered.VIEW, types.GeneratorType: offered.PYTHON_GENERATOR,
-    property: offered.PROPERTY, functools._lru_cache_wrapper: offered.CACHED,  # noqa: SLF001 - the type has no public name
-    fractions.Fraction: offered.FRACTION, decimal.Decimal: offered.DECIMAL, datetime.date: offered.DATE,
-    datetime.datetime: offered.DATETIME, datetime.time: offered.TIME, datetime.timedelta: offered.DURATION,
-    type(datetime.date.min.isocalendar()): frozenset({"year", "week", "weekday"}),
+    property: offered.PROPERTY, type(functools.cache(len)): offered.CACHED,
+    fractions.Fraction: offered.FRACTION, decimal.Decimal: offered.DECIMAL, dt.date: offered.DATE,
+    dt.datetime: offered.DATETIME, dt.time: offered.TIME, dt.timedelta: offered.DURATION,
+    type(dt.date.min.isocalendar()): frozenset({"year", "week", "weekday"}),
     statistics.NormalDist: offered.NORMAL_DISTRIBUTION,
     pd.DataFrame: offered.DATAFRAME, pd.Series: offered.SERIES, pd.Timestamp: offered.TIMESTAMP,
     pd.Timedelta: offered.TIMEDELTA, pd.Period: offered.PERIOD, pd.Interval: offered.INTERVAL,
@@ -67,8 +67,8 @@ _GUARDED: Final = (
 _CLASSES: Final[Mapping[type, frozenset[str]]] = {
     kind: offered.CLASSES[kind.__name__]
     for kind in (
-        str, bytes, dict, int, float, datetime.date, datetime.datetime, datetime.time, datetime.timedelta,
-        datetime.timezone, fractions.Fraction, itertools.chain, statistics.NormalDist,
+        str, bytes, dict, int, float, dt.date, dt.datetime, dt.time, dt.timedelta,
+        dt.timezone, fractions.Fraction, itertools.chain, statistics.NormalDist,
     )
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Import and exercise, before the walls go up, all that honest programs touch: afterwards there are no files.
 
-pyarrow is kept out on purpose: there is no data here to exchange, loading it starts a thread, and pandas without it keeps
-strings as Python objects, which is all that answers need.
+pyarrow is kept out on purpose: there is no data here to exchange, loading it starts a thread, and pandas without it
+keeps strings as Python objects, which is all that answers need.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ _ABSENT: Final = (
     "pyarrow", "numexpr", "bottleneck", "numba", "scipy", "matplotlib", "jinja2", "tables", "fsspec", "sqlalchemy",
     "openpyxl", "xarray", "IPython", "duckdb",
 )  # fmt: skip
+_PLAIN: Final = ("statistics", "itertools", "functools", "collections", "fractions", "decimal", "_strptime", "zoneinfo")
 _SKIPPED: Final = ("pandas.core._numba", "pandas.core.interchange", "pandas.core.computation.pytables")
 # Zones are read from files, so those that programs may name are read here; `ZoneInfo` keeps few, hence the list below.
 ZONES: Final = (
@@ -43,17 +44,7 @@ def warm_up() -> None:
     for module in pkgutil.walk_packages(package.__path__, "pandas.core."):
         if not module.name.startswith(_SKIPPED):
             _import_if_possible(module.name)
-    for name in (
-        "statistics",
-        "itertools",
-        "functools",
-        "collections",
-        "fractions",
-        "decimal",
-        "_strptime",
-        "zoneinfo",
-    ):
-        _kept.append(importlib.import_module(name))
+    _kept.extend(importlib.import_module(name) for name in _PLAIN)
     _keep_zones()
     _remove_entropy()
     _exercise()
@@ -102,7 +93,7 @@ def _exercise() -> None:
     frame.groupby("k").agg({"x": ["sum", "mean"], "y": "std"})
     frame.groupby("k")["y"].transform("mean")
     frame.groupby("k").apply(len)
-    frame.groupby(["k", "x"]).size().unstack(fill_value=0)
+    frame.groupby(["k", "x"]).size().unstack(fill_value=0)  # noqa: PD010 - programs write it
     frame.merge(frame[["k", "x"]], on="k", how="left")
     frame.pivot_table(index="k", columns="x", values="y", aggfunc="mean", margins=True)
     frame.describe()

@@ -1,9 +1,9 @@
 """The process that workers are forked from: imports read, walls up, no data, no clock.
 
-Started by the host as `python -m sandbox.runtime.guest.zygote <descriptor>`; the descriptor is a SOCK_SEQPACKET socket on
-which the host asks `spawn` (with the worker's own socket) and `reap`.  The zygote never sees a program: a program goes
-from the host straight to the worker.  When the socket closes, the zygote ends, and with it, as first process of its pid
-namespace, every worker.
+Started by the host as `python -m sandbox.runtime.guest.zygote <descriptor>`; the descriptor is a SOCK_SEQPACKET socket
+on which the host asks `spawn` (with the worker's own socket) and `reap`.  The zygote never sees a program: a program
+goes from the host straight to the worker.  When the socket closes, the zygote ends, and with it, as first process of
+its pid namespace, every worker.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _namespace_names() -> dict[str, str]:
     names: dict[str, str] = {}
     for kind in _NAMESPACES:
         try:
-            names[kind] = os.readlink(f"/proc/self/ns/{kind}")
+            names[kind] = str(Path(f"/proc/self/ns/{kind}").readlink())
         except OSError:
             names[kind] = ""
     return names
@@ -131,7 +131,7 @@ def _raise_walls(
     abi = landlock_abi()
     versions = _versions()
     root_held, root_detail = namespaces.enter_empty_root() if entered.held else (False, entered.detail)
-    root_held = root_held and not os.listdir("/")
+    root_held = root_held and not any(Path("/").iterdir())
     if entered.identity is not None:
         namespaces.become(entered.identity)
     for stream in range(3):

@@ -1,8 +1,8 @@
 """Run operators' programs in guests: processes without data, keys, files, network or clock.
 
-A guest holds nothing but the program, its public parameters and the answers that the engine has already released to it, so
-whatever it computes is post-processing of released answers, whether or not the program escapes its language.  The walls
-are there so that it can touch nothing else.
+A guest holds nothing but the program, its public parameters and the answers that the engine has already released to
+it, so whatever it computes is post-processing of released answers, whether or not the program escapes its language.
+The walls are there so that it can touch nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sandbox.errors import GuestFailedError, LayerMissingError, ProgramError
 from sandbox.runtime.host.conversation import Answerer, Conversation, Ended, HungUpError, clean_sentence
 from sandbox.runtime.host.declared_outputs import parse_outputs
 from sandbox.runtime.host.report import IsolationReport, Level
-from sandbox.runtime.host.zygote_process import GUEST_COMMAND, Worker, ZygoteProcess
+from sandbox.runtime.host.zygote_process import GUEST_COMMAND, ZygoteProcess
 from sandbox.runtime.wire import WireError
 
 Scalar = str | int | float | bool | None

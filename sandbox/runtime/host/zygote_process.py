@@ -139,7 +139,7 @@ class ZygoteProcess:
         except GuestFailedError:
             ours.close()
             raise
-        ours.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+        ours.setblocking(False)
         return Worker(ours, descriptors[0], reply["id"])
 
     def reap(self, worker: Worker) -> int:

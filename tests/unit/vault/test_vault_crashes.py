@@ -98,9 +98,11 @@ def test_a_crash_at_any_write_leaves_the_old_state_or_garbage_that_is_found(
         deaths = [writes]
         blobs = MortalStore(vault._blobs, deaths=deaths, after=after, error=Crash())
         keys = MortalStore(vault._keyring._store, deaths=deaths, after=after, error=Crash())
-        with monkeypatch.context() as patch, pytest.raises(Crash):
+        writer = SnapshotWriter(vault._keyring, blobs, vault._directory)
+        with monkeypatch.context() as patch:
             patch.setattr(vault._keyring, "_store", keys)
-            SnapshotWriter(vault._keyring, blobs, vault._directory).seal(request, tools.make_batches(ROWS), None)
+            with pytest.raises(Crash):
+                writer.seal(request, tools.make_batches(ROWS), None)
         finished = after and writes == WRITES - 1
         assert (vault.snapshots() == (old,)) != finished, "a snapshot exists only when its manifest does"
         report = vault.check(trusted)
