@@ -1,6 +1,7 @@
 """A small world that most tests need: a clinic's visits, sealed, with an agreement and four parties."""
 
 import os
+import contextlib
 import random
 import shutil
 import tempfile
@@ -248,3 +249,46 @@ def copy_world(world: World, to: Path) -> World:
     shutil.copytree(world.state, to / "state")
     shutil.copytree(world.files, to / "files")
     return World(to / "state", to / "files")
+
+
+@dataclass(frozen=True)
+class Worked:
+    """A world in which jobs ran, and the bundle that an auditor took of it.
+
+    Attributes:
+        world: the world, closed; tests copy it before they change it.
+        bundle: the audit bundle, path -> bytes.
+        sql, python: what left.
+    """
+
+    world: World
+    bundle: dict[str, bytes]
+    sql: object
+    python: object
+
+
+def work_in(world: World) -> Worked:
+    """Run a full workload: released, failed and refused jobs of both kinds, then an export."""
+    from sandbox.errors import SaggarError
+    from sandbox.jobs.export import export_bundle
+
+    sql = world.run()
+    python = world.run(PYTHON_JOB, PROGRAM)
+    for job, code in (
+        (PYTHON_JOB, PROGRAM.replace("    second =", "    raise ValueError('on purpose')\n    second =")),
+        (PYTHON_JOB, PROGRAM.replace('"mean_days"', '"undeclared"')),
+        (SQL_JOB, "SELECT reason, COUNT(*) AS n FROM visits WHERE secret_note = 'x' GROUP BY reason"),
+        (SQL_JOB.replace("{rho: 0.1}", "{rho: 0.1, delta: 1e-7}"), "SELECT reason, COUNT(*) AS n FROM visits GROUP BY reason"),
+    ):
+        with contextlib.suppress(SaggarError):
+            world.run(job, code)
+    with world.engine() as engine:
+        taker = next(key for key in engine.state().keys.values() if key.name == "auditor")
+        bundle = export_bundle(engine, by=taker.key_id)
+    return Worked(world, bundle, sql, python)
+
+
+@pytest.fixture(scope="session")
+def worked(_fired_gm: World, tmp_path_factory: pytest.TempPathFactory) -> Worked:
+    """A world after a full workload; read it, or copy it with `copy_world`."""
+    return work_in(copy_world(_fired_gm, tmp_path_factory.mktemp("worked")))

@@ -16,7 +16,6 @@ What the rules promise about money that is privacy:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from sandbox.ledger import founding_rules, job_rules
@@ -29,6 +28,7 @@ from sandbox.ledger.state import (
     JobFacts,
     State,
     agreement_account,
+    changed,
     dataset_account,
     state_digest,
 )
@@ -76,7 +76,7 @@ def apply(state: State, entry: Entry) -> State:
         )
     if entry.seq > 0 and entry.actor not in state.keys:
         raise refused_entry("unknown_key", f"actor `{entry.actor}` is not a registered key", "register the key first")
-    return replace(_RULES[entry.kind](state, entry, body), size=entry.seq + 1, at=entry.at)
+    return changed(_RULES[entry.kind](state, entry, body), size=entry.seq + 1, at=entry.at)
 
 
 _RULES: dict[EntryKind, Callable[[State, Entry, dict[str, Any]], State]] = {

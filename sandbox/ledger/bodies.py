@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sandbox.errors import InputError, LedgerError, SignatureError
@@ -130,10 +131,22 @@ def _count(value: object) -> int:
 
 
 def _loss(value: object) -> PrivacyLoss:
-    loss = PrivacyLoss.parse(value)
-    if loss.delta >= 1 or loss.to_record() != value:
+    if not isinstance(value, dict) or value.keys() != {"rho", "delta"} or not all(map(_is_text, value.values())):
+        raise _FormError("expected a loss as in {'rho': '1/100', 'delta': '0'}")
+    return _loss_of(value["rho"], value["delta"])
+
+
+@lru_cache(maxsize=4096)  # a log says the same few amounts again and again
+def _loss_of(rho: str, delta: str) -> PrivacyLoss:
+    record = {"rho": rho, "delta": delta}
+    loss = PrivacyLoss.parse(record)
+    if loss.delta >= 1 or loss.to_record() != record:
         raise _FormError("expected a loss in lowest terms, as in {'rho': '1/100', 'delta': '0'}, with delta below 1")
     return loss
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _signature(value: object) -> bytes:

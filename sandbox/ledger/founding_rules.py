@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from sandbox.ledger.bodies import refused_entry
@@ -13,6 +12,7 @@ from sandbox.ledger.state import (
     GrantFacts,
     State,
     agreement_account,
+    changed,
     dataset_account,
 )
 from sandbox.model.digest import Digest
@@ -27,7 +27,7 @@ def log_opened(state: State, entry: Entry, body: dict[str, Any]) -> State:
         raise refused_entry(
             "wrong_role", "a log is opened by the sandbox's own key", "hand over the sandbox's public key"
         )
-    return replace(
+    return changed(
         state, origin=body["origin"], suite=SuiteName(body["suite"]), keys=state.keys.with_item(key.key_id, key)
     )
 
@@ -40,12 +40,12 @@ def key_registered(state: State, _entry: Entry, body: dict[str, Any]) -> State:
         raise refused_entry(
             "duplicate", f"the key of `{key.name}` is already registered", "make a new key for a new role"
         )
-    return replace(state, keys=state.keys.with_item(key.key_id, key))
+    return changed(state, keys=state.keys.with_item(key.key_id, key))
 
 
 def policy_adopted(state: State, _entry: Entry, body: dict[str, Any]) -> State:
     """Put a policy set in force."""
-    return replace(state, policy=body["policy"])
+    return changed(state, policy=body["policy"])
 
 
 def dataset_sealed(state: State, _entry: Entry, body: dict[str, Any]) -> State:
@@ -74,7 +74,7 @@ def dataset_sealed(state: State, _entry: Entry, body: dict[str, Any]) -> State:
         before = state.accounts[account_id]
         if not budget.fits(before.limit):
             raise refused_entry("budget_raised", f"the budget of `{name}` would rise", "keep the budget or lower it")
-        account, snapshots = replace(before, limit=budget), known.snapshots
+        account, snapshots = changed(before, limit=budget), known.snapshots
     dataset = DatasetFacts(
         name,
         body["table"],
@@ -83,7 +83,7 @@ def dataset_sealed(state: State, _entry: Entry, body: dict[str, Any]) -> State:
         (*snapshots, (body["snapshot"], body["description"])),
         None,
     )
-    return replace(
+    return changed(
         state,
         datasets=state.datasets.with_item(name, dataset),
         accounts=state.accounts.with_item(account_id, account),
@@ -95,8 +95,8 @@ def dataset_profiled(state: State, _entry: Entry, body: dict[str, Any]) -> State
     dataset = sealed_dataset(state, body["dataset"], body["snapshot"])
     account = state.accounts[dataset.account].post(body["loss"])
     if body["snapshot"] == dataset.snapshot:
-        dataset = replace(dataset, profile=body["profile"])
-    return replace(
+        dataset = changed(dataset, profile=body["profile"])
+    return changed(
         state,
         datasets=state.datasets.with_item(dataset.dataset, dataset),
         accounts=state.accounts.with_item(account.account, account),
@@ -134,14 +134,14 @@ def agreement_registered(state: State, _entry: Entry, body: dict[str, Any]) -> S
     for dataset, grant in grants.items():
         account_id = agreement_account(name, dataset)
         accounts = accounts.with_item(account_id, Account(account_id, grant["budget"]))
-    return replace(state, agreements=state.agreements.with_item(name, agreement), accounts=accounts)
+    return changed(state, agreements=state.agreements.with_item(name, agreement), accounts=accounts)
 
 
 def export_made(state: State, _entry: Entry, body: dict[str, Any]) -> State:
     """Record that a bundle was handed out."""
     if body["by"] not in state.keys:
         raise refused_entry("unknown_key", f"`{body['by']}` is not a registered key", "register the key first")
-    return replace(state, exports=state.exports + 1)
+    return changed(state, exports=state.exports + 1)
 
 
 def sealed_dataset(state: State, name: str, snapshot: str) -> DatasetFacts:

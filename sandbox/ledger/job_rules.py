@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from sandbox.errors import BudgetExhaustedError, ExpiredError
 from sandbox.ledger.bodies import refused_entry
 from sandbox.ledger.founding_rules import sealed_dataset
-from sandbox.ledger.state import AgreementFacts, GrantFacts, JobFacts, State, agreement_account
+from sandbox.ledger.state import AgreementFacts, GrantFacts, JobFacts, State, agreement_account, changed
 from sandbox.model.entry import Entry
 from sandbox.model.job import JobState, check_transition
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
@@ -40,7 +39,7 @@ def job_submitted(state: State, entry: Entry, body: dict[str, Any]) -> State:
         submitter=body["submitter"],
         submitted_seq=entry.seq,
     )
-    return replace(state, jobs=state.jobs.with_item(job.job, job))
+    return changed(state, jobs=state.jobs.with_item(job.job, job))
 
 
 def job_decided(state: State, _entry: Entry, body: dict[str, Any]) -> State:
@@ -52,15 +51,15 @@ def job_decided(state: State, _entry: Entry, body: dict[str, Any]) -> State:
         raise refused_entry("duplicate", "this job is already decided", "a decision stands; submit a new job")
     check_transition(job.state, JobState.ADMITTED)
     if not body["allowed"]:
-        return _with_job(state, replace(job, allowed=False))
-    return _with_job(state, replace(job, state=JobState.ADMITTED, allowed=True, admitted=body["loss"]))
+        return _with_job(state, changed(job, allowed=False))
+    return _with_job(state, changed(job, state=JobState.ADMITTED, allowed=True, admitted=body["loss"]))
 
 
 def job_refused(state: State, entry: Entry, body: dict[str, Any]) -> State:
     """Refuse a job before the vault was opened; what it had reserved is void."""
     job = _moved(_job(state, body["job"]), JobState.REFUSED)
     state = _settled_accounts(state, job, NO_LOSS)
-    return _with_job(state, replace(job, ending=body["code"], ended_seq=entry.seq))
+    return _with_job(state, changed(job, ending=body["code"], ended_seq=entry.seq))
 
 
 def budget_reserved(state: State, entry: Entry, body: dict[str, Any]) -> State:
@@ -95,7 +94,7 @@ def budget_reserved(state: State, entry: Entry, body: dict[str, Any]) -> State:
     table = state.accounts
     for account_id in accounts:
         table = table.with_item(account_id, table[account_id].reserve(loss))
-    return replace(_with_job(state, replace(job, accounts=accounts, reserved=loss)), accounts=table)
+    return changed(_with_job(state, changed(job, accounts=accounts, reserved=loss)), accounts=table)
 
 
 def _reserved_datasets(state: State, agreement: AgreementFacts, accounts: tuple[str, ...]) -> dict[str, GrantFacts]:
@@ -154,12 +153,12 @@ def question_answered(state: State, _entry: Entry, body: dict[str, Any]) -> Stat
             requested=body["loss"].to_record(),
             remaining=job.reserved.minus(job.answered).to_record(),
         )
-    return _with_job(state, replace(job, answered=answered, questions=job.questions + 1))
+    return _with_job(state, changed(job, answered=answered, questions=job.questions + 1))
 
 
 def job_gated(state: State, _entry: Entry, body: dict[str, Any]) -> State:
     """Record that the output passed the gate."""
-    return _with_job(state, replace(_moved(_job(state, body["job"]), JobState.GATED), output=body["output"]))
+    return _with_job(state, changed(_moved(_job(state, body["job"]), JobState.GATED), output=body["output"]))
 
 
 def job_settled(state: State, entry: Entry, body: dict[str, Any]) -> State:
@@ -181,7 +180,7 @@ def job_settled(state: State, entry: Entry, body: dict[str, Any]) -> State:
         )
     state = _settled_accounts(state, job, posted)
     return _with_job(
-        state, replace(job, posted=posted, release=body["release"], ending=body["code"], ended_seq=entry.seq)
+        state, changed(job, posted=posted, release=body["release"], ending=body["code"], ended_seq=entry.seq)
     )
 
 
@@ -193,7 +192,7 @@ def job_recovered(state: State, entry: Entry, body: dict[str, Any]) -> State:
             "recovered_not_all", "a recovery posts everything that was reserved", "post the whole reservation"
         )
     state = _settled_accounts(state, job, job.reserved)
-    return _with_job(state, replace(job, posted=job.reserved, ending=body["reason"], ended_seq=entry.seq))
+    return _with_job(state, changed(job, posted=job.reserved, ending=body["reason"], ended_seq=entry.seq))
 
 
 def _job(state: State, job: str) -> JobFacts:
@@ -204,11 +203,11 @@ def _job(state: State, job: str) -> JobFacts:
 
 def _moved(job: JobFacts, to: JobState) -> JobFacts:
     check_transition(job.state, to)
-    return replace(job, state=to)
+    return changed(job, state=to)
 
 
 def _with_job(state: State, job: JobFacts) -> State:
-    return replace(state, jobs=state.jobs.with_item(job.job, job))
+    return changed(state, jobs=state.jobs.with_item(job.job, job))
 
 
 def _settled_accounts(state: State, job: JobFacts, posted: PrivacyLoss) -> State:
@@ -216,7 +215,7 @@ def _settled_accounts(state: State, job: JobFacts, posted: PrivacyLoss) -> State
     table = state.accounts
     for account_id in job.accounts:
         table = table.with_item(account_id, table[account_id].settle(job.reserved, posted))
-    return replace(state, accounts=table)
+    return changed(state, accounts=table)
 
 
 def _check_term(agreement: AgreementFacts, at: str) -> None:

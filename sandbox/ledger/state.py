@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from sandbox.errors import BudgetExhaustedError
 from sandbox.ledger.table import Table
@@ -12,6 +12,21 @@ from sandbox.model.digest import Digest, digest_of_record
 from sandbox.model.job import JobState
 from sandbox.model.keys import PublicKey, SuiteName
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
+
+Facts = TypeVar("Facts", "Account", "DatasetFacts", "JobFacts", "State")
+
+
+def changed(facts: Facts, /, **changes: object) -> Facts:
+    """Return a copy of frozen facts with some fields changed; `dataclasses.replace` at a third of its time.
+
+    None of these classes has an `__init__` or a check of its own that a copy would skip.
+    """
+    copy = object.__new__(type(facts))
+    for name in type(facts).__dataclass_fields__:
+        object.__setattr__(copy, name, changes.pop(name) if name in changes else getattr(facts, name))
+    if changes:
+        raise AssertionError(f"{type(facts).__name__} has no field {min(changes)}")
+    return copy
 
 
 def agreement_account(agreement: str, dataset: str) -> str:

@@ -1,9 +1,8 @@
 """Whether recorded noise fits the discrete Gaussian that a plan names: three tests with proven false-alarm rates.
 
 - Each draw: P(|X| >= t) <= 2 exp(-t**2 / (2 sigma**2)); the bound is taken over all that were drawn.
-- The energy of n draws, from below and from above: Chernoff's bound on the sum of squares, with
-  E[exp(-s X**2)] <= (sigma' + 1/sqrt(2 pi)) / sigma, where 1/sigma'**2 = 1/sigma**2 + 2 s (Poisson summation: a
-  discrete Gaussian's normaliser lies between sqrt(2 pi) sigma and that plus 1).
+- The energy of n draws, from below and from above: Chernoff's bound on the sum of (X / sigma)**2, whose moment
+  generating function is the ratio of two normalisers of discrete Gaussians (`_moment_bound`).
 
 Noise that was scaled down, left out or drawn too large is found as soon as there are enough cells.  Draws that survived
 a threshold are a selection, so only the first test holds for them.
@@ -58,16 +57,28 @@ def check_fit(noise: Sequence[int], sigma: Fraction, *, drawn: int, selected: bo
 def energy_limits(draws: int, sigma: float, alarm: float) -> tuple[float, float]:
     """Return the limits of the mean of (X / sigma)**2 over `draws` draws, each passed with chance `alarm`."""
     rate = math.log(1 / alarm) / draws
-    slack = 1 / (math.sqrt(2 * math.pi) * sigma)
 
     def low_at(s: float) -> float:
         # mean <= m has chance <= exp(n (s m + ln M(s))); solve for m.
-        return (-rate - math.log((1 + 2 * s) ** -0.5 + slack)) / s
+        return (-rate - math.log(_moment_bound(sigma, (1 + 2 * s) ** -0.5))) / s
 
     def high_at(s: float) -> float:
-        return (rate + math.log((1 - 2 * s) ** -0.5 + slack)) / s
+        return (rate + math.log(_moment_bound(sigma, (1 - 2 * s) ** -0.5))) / s
 
     grid = [2.0 ** (power / 4) for power in range(-60, 60)]
     low = max(low_at(s) for s in grid)
     high = min(high_at(s) for s in grid if s < 0.5)
     return max(0.0, low), high
+
+
+def _moment_bound(sigma: float, stretch: float) -> float:
+    """Return an upper bound on the ratio of the normalisers of scales `stretch * sigma` and `sigma`.
+
+    The normaliser of scale s is sqrt(2 pi) s (1 + 2 sum exp(-2 pi**2 s**2 k**2)) and lies below sqrt(2 pi) s + 1; it is
+    at least sqrt(2 pi) s, and at least 1.
+    """
+    scale = stretch * sigma
+    decay = math.exp(-2 * (math.pi * scale) ** 2)
+    poisson = scale * (1 + 2 * decay / (1 - decay)) if decay < 0.5 else math.inf
+    root = math.sqrt(2 * math.pi)
+    return min(poisson, scale + 1 / root) / max(sigma, 1 / root)

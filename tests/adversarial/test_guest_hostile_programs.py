@@ -19,7 +19,7 @@ import pytest
 
 from sandbox.runtime.host.guests import GuestHost, GuestLimits, Program
 
-LIMITS = GuestLimits(cpu_s=0.6, wall_s=8, memory_bytes=256 << 20, questions=8, output_bytes=1 << 16)
+LIMITS = GuestLimits(cpu_s=0.4, wall_s=2.5, memory_bytes=256 << 20, questions=8, output_bytes=1 << 16)
 HONEST = 'def analyze(data):\n    return {"n": data.parameters["n"]}\n'
 
 
@@ -120,6 +120,9 @@ if isinstance(loot.iloc[1], float):
     ),
     "pandas_eval": body(f"loot = pd.eval('__import__(\"os\").listdir(\"/\")')\nloot = loot[0]\n{LOOT}"),
     "pandas_io_common_os": body(f"pd.io.common.os.mkdir(p['folder'] + '/g')\nloot = 1\n{LOOT}"),
+    "pandas_sink_series_of_names": body(
+        f"loot = pd.Series([1]).agg(pd.Series(['to_csv']))\npd.Series([1]).to_pickle(p['folder'] + '/i')\n{LOOT}"
+    ),
     "pandas_pipe": body(f"loot = pd.Series([p['secret']]).map(pd.read_csv)\n{LOOT}"),
     "pandas_url": body(f"loot = pd.read_csv('http://127.0.0.1:' + str(p['port']) + '/')\n{LOOT}"),
     "pandas_show_versions": body(f"pd.show_versions(as_json=p['folder'] + '/v')\nloot = 1\n{LOOT}"),
@@ -270,8 +273,10 @@ if isinstance(loot.iloc[1], float):
     ),
     "signal_disarm_timer": plain(f"signal.setitimer(signal.ITIMER_PROF, 0)\nloot = 1\n{LOOT}", "signal"),
     "clock_time": plain(f"loot = time.time() + time.monotonic() + time.perf_counter()\n{LOOT}", "time"),
-    "clock_pandas": body(f"loot = pd.Timestamp('now')\n{LOOT}"),
-    "clock_datetime": plain(f"loot = datetime.datetime.now()\n{LOOT}", "datetime"),
+    "clock_pandas": body(f"loot = pd.Timestamp('now')\nif loot.year == 1970:\n    raise ValueError('no clock')\n{LOOT}"),
+    "clock_datetime": plain(
+        f"loot = datetime.datetime.now()\nif loot.year == 1970:\n    raise ValueError('no clock')\n{LOOT}", "datetime"
+    ),
     "clock_sleep": plain(f"time.sleep(0.01)\nloot = 1\n{LOOT}", "time"),
     "entropy": plain(f"loot = os.urandom(8)\n{LOOT}"),
     "entropy_secrets": plain(f"loot = secrets.token_hex()\n{LOOT}", "secrets"),

@@ -21,8 +21,8 @@ SINKS: Final = (
 )
 # Methods that these modules name themselves.
 _INTERNAL: Final = words("""
-    agg aggregate apply transform corr cov corrwith take fillna asfreq interpolate nearest bfill ffill ewm expanding rolling
-    resample
+    agg aggregate apply transform corr cov corrwith take fillna asfreq interpolate nearest bfill ffill ewm expanding
+    rolling resample
 """)
 _INTERNAL_DATA: Final = frozenset({"__name__"})
 

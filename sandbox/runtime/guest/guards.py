@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import itertools
 import operator
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -31,6 +32,28 @@ _METHODS: Final = (types.MethodType, types.BuiltinMethodType, types.FunctionType
 _INDEXERS: Final = frozenset({"_LocIndexer", "_iLocIndexer", "_AtIndexer", "_iAtIndexer"})
 
 
+_SERIALS: Final = itertools.count(1)
+
+
+def _serial(instance: Any) -> int:
+    own = instance.__dict__
+    if "_serial" not in own:
+        own["_serial"] = next(_SERIALS)
+    return int(own["_serial"])
+
+
+def _describe(instance: Any) -> str:
+    return f"<{type(instance).__name__} {_serial(instance)}>"
+
+
+def _make_replayable(made: type, body: dict[str, Any]) -> None:
+    """Replace what Python derives from addresses: the hash, which orders sets, and the default text."""
+    if "__hash__" not in body and "__eq__" not in body:
+        made.__hash__ = _serial  # type: ignore[method-assign, assignment]
+    if "__repr__" not in body:
+        made.__repr__ = _describe  # type: ignore[method-assign, assignment]
+
+
 class ProgramClass(type):
     """The type of classes that a program defines; their bases are each other and plain exceptions."""
 
@@ -39,7 +62,10 @@ class ProgramClass(type):
         for base in bases:
             if type(base) is not cls and base not in ERRORS.values():
                 raise Forbidden("a class may have exceptions and classes of the program as bases, nothing else")
-        return super().__new__(cls, name, bases, body)
+        made = super().__new__(cls, name, bases, body)
+        if not any(base in ERRORS.values() or type(base) is cls for base in bases):
+            _make_replayable(made, body)
+        return made
 
     def __init__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> None:
         super().__init__(name, bases, body)
@@ -49,9 +75,10 @@ ERRORS: Final = {
     name: getattr(builtins, name)
     for name in sorted(
         attributes.words("""
-            ArithmeticError AssertionError AttributeError Exception FloatingPointError IndexError KeyError LookupError
-            MemoryError NameError NotImplementedError OverflowError RuntimeError RecursionError StopIteration TypeError
-            UnicodeError ValueError ZeroDivisionError Warning UserWarning RuntimeWarning ImportError OSError
+            ArithmeticError AssertionError AttributeError Exception FloatingPointError IndexError KeyError
+            LookupError MemoryError NameError NotImplementedError OverflowError RuntimeError RecursionError
+            StopIteration TypeError UnicodeError ValueError ZeroDivisionError Warning UserWarning RuntimeWarning
+            ImportError OSError
         """)
     )
 }
@@ -199,9 +226,9 @@ def program_globals(import_module: Callable[..., Any], names: dict[str, Any]) ->
     offered = {
         name: getattr(builtins, name)
         for name in attributes.words("""
-            abs all any bool bytes chr complex dict divmod enumerate filter float format frozenset hex int iter len list
-            map max min next oct ord pow property range repr reversed round set slice sorted staticmethod classmethod str
-            sum tuple zip Ellipsis NotImplemented __build_class__
+            abs all any bool bytes chr complex dict divmod enumerate filter float format frozenset hex int iter len
+            list map max min next oct ord pow property range repr reversed round set slice sorted staticmethod
+            classmethod str sum tuple zip Ellipsis NotImplemented __build_class__
         """)
     }
     guarded = {

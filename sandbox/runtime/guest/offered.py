@@ -11,8 +11,8 @@ from sandbox.runtime.guest.faults import Forbidden
 
 # Keywords by which a library would be told to use a file, another engine, or someone else's memory.
 _REFUSED_KEYWORDS: Final = words("""
-    engine engine_kwargs buf path path_or_buf filepath_or_buffer fname file storage_options compression out resolvers parser
-    target backend
+    engine engine_kwargs buf path path_or_buf filepath_or_buffer fname file storage_options compression out
+    resolvers parser target backend
 """)
 _DISPATCHING: Final = frozenset({"agg", "aggregate", "apply", "transform"})
 _TABLE_DISPATCHING: Final = frozenset({"pivot_table", "crosstab"})

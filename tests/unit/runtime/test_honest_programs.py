@@ -479,7 +479,7 @@ class StubData:
         return AskedAnswer(RECORD)
 
 
-class StubRefused(Exception):
+class StubRefused(Exception):  # noqa: N818 - stands for the name that programs catch
     code, message, hint = "privacy.budget", "the budget is spent", "ask less"
 
     def __str__(self):
