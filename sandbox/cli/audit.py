@@ -190,7 +190,7 @@ def _replay(
             files,
             level=level,
             trusted=trusted,
-            held_checkpoint=_read(held).decode() if held else None,
+            held_checkpoint=_read(held).decode("utf-8", "replace") if held else None,
             auditor=auditor,
             guests=guests,
             progress=lambda what: status.update(f"checking {what} …"),

@@ -164,14 +164,16 @@ class Firing:
             asked = read_job(records, self._examples / "job_sql.yaml", None, None, "0", None, None)
             spec = specify(records, asked.job, asked.code)
             quoted = quote_job(records, spec, asked.code, operator=operator_of(records, spec))
-        self._shown.append(Panel(asked.code.strip(), title="asked 提问 (SQL)", title_align="left"))
+        self._shown.append("the quote for the SQL job, before anything is spent 报价:")
         self._shown += quote_tables(quoted)
 
     def ask(self) -> None:
         """Run the SQL job and the Python job."""
         for name, what in (("job_sql.yaml", "the SQL job 查询作业"), ("job_python.yaml", "the Python job 程序作业")):
             self._step(f"firing {what}")
-            self._shown.append((name, self._run(name)))
+            delivery = self._run(name)
+            self._shown.append(Panel(self._asked(delivery.release.job), title=f"asked by {name}", title_align="left"))
+            self._shown.append((name, delivery))
 
     def attack(self) -> None:
         """Try the three attacks; each must be refused."""
@@ -250,6 +252,15 @@ class Firing:
             f'    "{escape(_OWN_QUESTION)}"[/]',
             soft_wrap=True,
         )
+
+    def _asked(self, job: str) -> str:
+        """Return the questions of a job, as its transcript has them."""
+        from sandbox.jobs.registry import transcript_of
+        from sandbox.service.compose import open_records
+
+        with open_records(self._state) as records:
+            exchanges = transcript_of(records, job).exchanges
+        return "\n".join(f"{number}. {' '.join(e.question.sql.split())}" for number, e in enumerate(exchanges, 1))
 
     def _run(self, name: str) -> Any:
         from sandbox.cli.work import read_job, run_and_deliver

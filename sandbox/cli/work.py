@@ -11,7 +11,6 @@ import typer
 from rich.table import Table
 
 from sandbox.cli.datasets import read_text
-from sandbox.cli.delivery import Delivery, deliver
 from sandbox.cli.session import console, passphrase_for, print_json, session, told
 from sandbox.crypto.entropy import random_bytes
 from sandbox.errors import InputError
@@ -230,8 +229,9 @@ def run_and_deliver(
     out: Path,
     quiet: bool,
     passphrase: str | None = None,
-) -> Delivery:
-    """Sign and run a job, verify what came back as its operator would, and put it on disk."""
+) -> Any:
+    """Sign and run a job, verify what came back as its operator would, put it on disk, and return the `Delivery`."""
+    from sandbox.cli.delivery import deliver
     from sandbox.client.submission import sign_spec
     from sandbox.jobs.line import run_job
     from sandbox.jobs.stages import SignedJob

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from sandbox.errors import GateError, SaggarError
+from sandbox.errors import AuthenticationError, GateError, SaggarError
 from sandbox.jobs.admit import admit, refused_at, reserve
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.gate import gate
@@ -20,7 +20,7 @@ from sandbox.jobs.publishing import publish
 from sandbox.jobs.recover import post_everything
 from sandbox.jobs.settling import log_gated, release, settle, settle_failed
 from sandbox.jobs.stages import Gated, Released, Reserved, SignedJob
-from sandbox.jobs.submit import submit
+from sandbox.jobs.submit import check_submitter, submit
 from sandbox.model.job import JobState
 
 Progress = Callable[[str], None]
@@ -47,6 +47,7 @@ def run_job(
     job = signed.spec.digest()
     known = engine.state().jobs.get(job)
     if known is not None and known.state is JobState.RELEASED:
+        _check_owner(engine, signed, known.submitter)
         return release(engine, job)
     try:
         progress("submit 提交")
@@ -64,6 +65,16 @@ def run_job(
     settled = settle(engine, gated)
     progress("release 出窑")
     return release(engine, settled.job)
+
+
+def _check_owner(engine: Engine, signed: SignedJob, owner: str) -> None:
+    """Raise unless the one who asks for a stored release again is the one who submitted the job."""
+    if check_submitter(engine, signed).key_id != owner:
+        raise AuthenticationError(
+            "the job was submitted by another operator",
+            hint="ask that operator for the release, or submit a job of your own",
+            code="service.authentication.another_operator",
+        )
 
 
 def _measure_and_gate(engine: Engine, reserved: Reserved, cancel: threading.Event | None) -> Gated:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from sandbox.errors import PolicyError, SnapshotNotFoundError
+from sandbox.errors import JobError, PolicyError, SnapshotNotFoundError
 from sandbox.jobs.engine import Records
 from sandbox.model.agreement import SignedAgreement
 from sandbox.model.canonical import parse_canonical
 from sandbox.model.description import DatasetDescription
-from sandbox.model.digest import Digest
+from sandbox.model.digest import Digest, short
+from sandbox.model.entry import EntryKind
+from sandbox.model.transcript import Transcript
 from sandbox.privacy.profile import Profile
 
 
@@ -52,3 +54,14 @@ def profile_of(records: Records, dataset: str) -> Profile | None:
     if known.profile is None:
         return None
     return Profile.parse(parse_canonical(records.documents.get(known.profile)))
+
+
+def transcript_of(records: Records, job: str) -> Transcript:
+    """Return the transcript of a job that was settled."""
+    facts = records.state().jobs.get(job)
+    if facts is None or facts.ended_seq is None:
+        raise JobError(f"job `{short(job)}` is not settled", hint="see `saggar jobs`", code="job.not_settled")
+    entry = next(iter(records.ledger.entries(facts.ended_seq, facts.ended_seq + 1)))
+    if entry.kind is not EntryKind.JOB_SETTLED:
+        raise JobError(f"job `{short(job)}` has no transcript", hint="it ended before it began", code="job.not_settled")
+    return Transcript.parse(records.documents.get(entry.body["transcript"]))

@@ -11,7 +11,7 @@ from sandbox.model.canonical import canonical_bytes
 from sandbox.model.digest import digest_of, short
 from sandbox.model.entry import EntryKind
 from sandbox.model.job import SIGNING_CONTEXT, JobState
-from sandbox.model.keys import Role
+from sandbox.model.keys import PublicKey, Role
 
 
 def submit(engine: Engine, signed: SignedJob) -> Submitted:
@@ -25,14 +25,7 @@ def submit(engine: Engine, signed: SignedJob) -> Submitted:
         JobError: this very job ended before without a release.
     """
     spec, code = signed.spec, signed.code.encode()
-    signer = engine.state().keys.get(signed.signature.key_id)
-    if signer is None or signer.role is not Role.OPERATOR:
-        raise AuthenticationError(
-            f"key `{signed.signature.key_id}` is not a registered operator's",
-            hint="register the operator's public key with `saggar keys add`, or sign with `--as NAME`",
-            code="service.authentication.unknown_key",
-        )
-    verify_signature(signer, SIGNING_CONTEXT, canonical_bytes(spec.to_record()), signed.signature)
+    signer = check_submitter(engine, signed)
     if digest_of(code) != spec.code:
         raise InputError("the code is not the code that was signed", hint="sign again after changing the code")
     agreement_of(engine, spec.agreement)
@@ -53,6 +46,24 @@ def submit(engine: Engine, signed: SignedJob) -> Submitted:
     }
     engine.append(EntryKind.JOB_SUBMITTED, body, actor=signer.key_id)
     return Submitted(job, spec, signed.code)
+
+
+def check_submitter(engine: Engine, signed: SignedJob) -> PublicKey:
+    """Return the registered operator's key whose signature the job carries.
+
+    Raises:
+        AuthenticationError: the signer is not a registered operator.
+        SignatureError: the signature is wrong.
+    """
+    signer = engine.state().keys.get(signed.signature.key_id)
+    if signer is None or signer.role is not Role.OPERATOR:
+        raise AuthenticationError(
+            f"key `{signed.signature.key_id}` is not a registered operator's",
+            hint="register the operator's public key with `saggar keys add`, or sign with `--as NAME`",
+            code="service.authentication.unknown_key",
+        )
+    verify_signature(signer, SIGNING_CONTEXT, canonical_bytes(signed.spec.to_record()), signed.signature)
+    return signer
 
 
 def _check_new(engine: Engine, signed: SignedJob) -> None:

@@ -37,7 +37,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         if error.errno in _FULL:
             raise StorageError(
                 "the disk is full, so nothing was written",
-                hint="free some space and run the command again; nothing was lost or spent",
+                hint="free some space and run the command again; what was recorded before is still there",
                 code="vault.storage.full",
             ) from error
         raise StorageError(

@@ -15,7 +15,7 @@ from tests.support.privacy_strategies import NUMBERS, questions, tables
 
 ENGINES = {threads: open_engine(threads) for threads in (1, 2, 8)}
 QUIET = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 

@@ -23,7 +23,7 @@ DAY0 = (dt.date(2020, 1, 1) - EPOCH).days
 DISTRICTS = ("east", "west", "north")
 
 
-def column(name, kind, lower=None, upper=None, resolution=None, domain=None, nullable=False):
+def column(name, kind, lower=None, upper=None, resolution=None, domain=None, *, nullable=False):
     return Column(
         name=name,
         source=name,

@@ -1,6 +1,8 @@
 """The language: what is accepted, and that every refusal names the place, the reason and what to write instead."""
 
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -129,7 +131,7 @@ def test_sql_that_would_grow_without_end_is_refused():
     nested = "COALESCE(cost, 1)"
     for _ in range(14):
         nested = f"COALESCE(LEAST({nested}, CASE WHEN urgent THEN cost END), cost)"
-    with pytest.raises(QueryError, match="too large|nested deeper") as raised:
+    with pytest.raises(QueryError, match=r"too large|nested deeper") as raised:
         world.check(f"SELECT SUM({nested}) FROM visits")
     assert raised.value.code == "input.query.too_deep"
 
@@ -230,3 +232,15 @@ def test_a_filter_on_an_aggregate_is_a_case():
 def test_literals_are_exact():
     argument = world.check("SELECT SUM(age * 0.1) FROM visits").aggregates[0].argument
     assert argument.type == NumberType(0, 120, Fraction(1, 10))
+
+
+def test_every_refusal_code_is_on_the_page_of_the_language():
+    root = Path(__file__).parents[3]
+    page = (root / "docs/reference/sql.md").read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in (root / "sandbox/privacy").glob("*.py")]
+    places = r'refusal\(\s*[\w.\[\]"]+,\s*"([a-z_]+)"'
+    hints = r'(?:exp\.\w+|"\w+"): \(\s*"([a-z_]+)",'
+    codes = {f"input.query.{code}" for text in sources for code in re.findall(places, text) + re.findall(hints, text)}
+    codes |= {code for text in sources for code in re.findall(r'"((?:privacy\.bound|input\.query)\.[a-z_]+)"', text)}
+    assert len(codes) > 25
+    assert sorted(code for code in codes if f"`{code}`" not in page) == []
