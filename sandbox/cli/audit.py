@@ -184,12 +184,13 @@ def _replay(
     if key is not None:
         raw = _read(key)
         auditor = unlock_key(raw, passphrase_for(read_public(raw).name))
-    trusted = read_trust(trust)[1] if trust is not None else None
+    origin, trusted = read_trust(trust) if trust is not None else (None, None)
     with lazy_guests() as guests, console.status("opening the bundle …") as status:
         findings = replay_bundle(
             files,
             level=level,
             trusted=trusted,
+            origin=origin,
             held_checkpoint=_read(held).decode("utf-8", "replace") if held else None,
             auditor=auditor,
             guests=guests,

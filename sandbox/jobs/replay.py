@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from policies.decide import DecisionRequest, decide
-from policies.policy_set import PolicySet
 from sandbox.crypto.keys import PrivateKey
 from sandbox.errors import ReplayMismatchError
 from sandbox.jobs.replay_bundle import Bundle, Finding, mismatch, open_bundle, trusted_for
+from sandbox.jobs.replay_decision import replay_decision
 from sandbox.jobs.replay_transcript import replay_transcript
 from sandbox.ledger.verify import fold_log, verify_log, verify_receipt
-from sandbox.model.canonical import parse_canonical
 from sandbox.model.digest import short
 from sandbox.model.entry import EntryKind
 from sandbox.model.keys import PublicKey
@@ -33,6 +31,7 @@ def replay_bundle(
     *,
     level: int,
     trusted: tuple[PublicKey, ...] | None = None,
+    origin: str | None = None,
     held_checkpoint: str | None = None,
     auditor: PrivateKey | None = None,
     guests: Callable[[], GuestHost] | None = None,
@@ -44,6 +43,7 @@ def replay_bundle(
         files: the bundle, path -> bytes.
         level: 0 to 3; each includes those below.
         trusted: keys the auditor got another way; None takes the bundle's own and the findings say so.
+        origin: the log's name as the auditor knows it; None takes the bundle's own.
         held_checkpoint: a checkpoint the auditor kept from before; the log must extend it.
         auditor: the auditor's private key; level 3 needs it.
         guests: starts the walls in which programs run again; level 3 needs it for Python jobs.
@@ -53,7 +53,7 @@ def replay_bundle(
         SaggarError: something does not hold; `details["place"]` names where.
     """
     progress("every byte of the bundle")
-    bundle, findings = open_bundle(files, trusted)
+    bundle, findings = open_bundle(files, trusted, origin)
     progress("the log, its roots and its signatures")
     findings += _level_0(bundle, held_checkpoint)
     if level >= 1:
@@ -109,11 +109,6 @@ def _level_2(bundle: Bundle) -> list[Finding]:
     for entry in bundle.entries:
         if entry.kind is not EntryKind.JOB_DECIDED:
             continue
-        body = entry.body
-        policies = PolicySet.parse(parse_canonical(bundle.document(body["policy"])))
-        request = DecisionRequest.parse(parse_canonical(bundle.document(body["request"])))
-        again = decide(request, policies)
-        if [again.allowed, sorted(again.clauses)] != [body["allowed"], body["clauses"]]:
-            raise mismatch(f"log entry {entry.seq}", "the decision comes out differently under the policy of its day")
+        replay_decision(bundle, entry)
         count += 1
     return [Finding(2, "decisions", f"{count} decisions come out the same, clause by clause")]

@@ -19,8 +19,8 @@ from sandbox.crypto.signing import verify_signature
 from sandbox.jobs.gate import check_permit, gate_outputs
 from sandbox.jobs.measuring import program_seed
 from sandbox.jobs.replay_bundle import Bundle, mismatch
+from sandbox.jobs.replay_decision import tables_for
 from sandbox.model.canonical import canonical_bytes, canonical_release_bytes, parse_canonical
-from sandbox.model.description import DatasetDescription
 from sandbox.model.digest import short
 from sandbox.model.entry import Entry, EntryKind
 from sandbox.model.job import SIGNING_CONTEXT, JobKind, JobSpec
@@ -90,7 +90,7 @@ def _replay_answers(
     sealed: list[dict[str, Any]],
     subject: str,
 ) -> None:
-    tables = _tables(bundle, spec)
+    tables = tables_for(bundle, spec)
     if len(sealed) != len(transcript.exchanges):
         raise mismatch(subject, "the sealed part has another number of questions than the transcript")
     total = NO_LOSS
@@ -102,16 +102,6 @@ def _replay_answers(
         total += plan.loss
     if total.to_record() != settled.body["posted"]:
         raise mismatch(f"log entry {settled.seq}", "the answers cost another loss than was posted")
-
-
-def _tables(bundle: Bundle, spec: JobSpec) -> dict[str, DatasetDescription]:
-    named = dict(spec.snapshots)
-    tables = {}
-    for entry in bundle.entries:
-        if entry.kind is EntryKind.DATASET_SEALED and named.get(entry.body["dataset"]) == entry.body["snapshot"]:
-            description = DatasetDescription.parse(parse_canonical(bundle.document(entry.body["description"])))
-            tables[description.table] = description
-    return tables
 
 
 def _rerun(bundle: Bundle, spec: JobSpec, transcript: Transcript, guests: Guests | None, subject: str) -> None:

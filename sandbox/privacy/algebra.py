@@ -4,8 +4,9 @@ An expression knows its type, and a number's type is an exact interval of intege
 `lower <= n <= upper`.  Every operation is total: it gives a value or NULL for whatever stands in a row, so no data can
 make a question fail, and no intermediate result leaves its interval, so none can overflow.
 
-The interval rests on the leaves: whoever evaluates a column clamps it to the column's type first (`render.py` does, for
-DuckDB).  So the intervals hold for every table, not only for tables that were described truthfully.
+The interval rests on the leaves: whoever computes with a column clamps it to the column's type first (`render.py` does,
+for DuckDB).  So the intervals hold for every table, not only for tables that were described truthfully.  A column that
+is only compared is compared as it is stored, which cannot fail and says the same of every row within its bounds.
 """
 
 from __future__ import annotations

@@ -133,7 +133,8 @@ class Plan:
 def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     """Return the plan that answers a checked question for a loss.
 
-    The loss's rho is split evenly over the statistics; the delta pays for the threshold of private keys.
+    The loss's rho is split evenly over the statistics; the delta pays for the threshold of private keys, and is not
+    spent where there is none.
 
     Raises:
         BoundError: the loss has no rho, or no delta where keys are private, or is too small for 64-bit noise.
@@ -174,6 +175,6 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         bound=query.bound,
         bounding=bounded.words,
         bounds_rows=bounded.drops_rows,
-        loss=loss,
+        loss=loss if threshold is not None else PrivacyLoss(loss.rho),
         max_rows=query.max_rows,
     )

@@ -43,7 +43,7 @@ def encode_frame(value: Any, payload_bytes_max: int) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         raise WireError("a value cannot be written as strict JSON") from error
     if len(payload) > payload_bytes_max:
-        raise WireError(f"a frame of {len(payload)} bytes is larger than {payload_bytes_max}")
+        raise TooLargeError(f"a frame of {len(payload)} bytes is larger than {payload_bytes_max}")
     return len(payload).to_bytes(HEADER_BYTES, "big") + payload
 
 
@@ -64,6 +64,10 @@ def decode_payload(payload: bytes) -> Any:
         raise WireError("a frame is not JSON") from error
     _check_value(value)
     return value
+
+
+class TooLargeError(WireError):
+    """A frame is, or announces that it is, larger than the other side reads."""
 
 
 class FrameReader:
@@ -90,7 +94,7 @@ class FrameReader:
             if size == 0:
                 raise WireError("a frame is empty")
             if size > self._payload_bytes_max:
-                raise WireError(f"a frame announces {size} bytes, the limit is {self._payload_bytes_max}")
+                raise TooLargeError(f"a frame announces {size} bytes, the limit is {self._payload_bytes_max}")
             end = HEADER_BYTES + size
             if len(self._buffer) < end:
                 break

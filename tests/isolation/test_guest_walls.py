@@ -90,9 +90,19 @@ def test_this_machine_gives_at_least_the_standard():
 
 def start_engine(command, **more):
     """Run an engine in another process and return what it printed."""
-    environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), sysconfig.get_paths()["purelib"]]), "PATH": os.environ["PATH"]}
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), sysconfig.get_paths()["purelib"]]),
+        "PATH": os.environ["PATH"],
+    }
     ended = subprocess.run(
-        [*command, "-c", SCRIPT], env=environment, cwd="/", capture_output=True, text=True, timeout=120, check=False, **more
+        [*command, "-c", SCRIPT],
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **more,
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     return json.loads(ended.stdout)
@@ -117,7 +127,10 @@ def test_an_ordinary_user_gets_the_same_walls():
 
 
 def test_without_user_namespaces_the_level_says_so_and_programs_still_run():
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-Ur", "true"], check=False, capture_output=True).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(["unshare", "-Ur", "true"], check=False, capture_output=True).returncode
+    ):
         pytest.skip("user namespaces are needed to take user namespaces away")
     shell = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
     said = start_engine(["unshare", "-Ur", "sh", "-c", shell, "sh", sys.executable])
@@ -142,9 +155,9 @@ def test_every_call_has_a_reason_and_a_number():
 def test_few_calls_are_allowed():
     allowed = [name for group in GROUPS if group.rule is not Rule.REFUSE for name in group.names]
     assert sorted(allowed) == sorted(
-        ["brk", "munmap", "mremap", "madvise", "futex", "sched_yield", "rt_sigreturn", "rt_sigprocmask", "exit"]
-        + ["exit_group", "restart_syscall", "read", "write", "mmap", "mprotect"]
-    )
+        "brk munmap mremap madvise futex sched_yield rt_sigreturn rt_sigprocmask exit exit_group restart_syscall read "
+        "write mmap mprotect".split()
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

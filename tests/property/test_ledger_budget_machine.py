@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sandbox.errors import BudgetExhaustedError, LedgerError, TransitionError
 from sandbox.ledger.account import EMPTY, apply, state_digest
@@ -22,7 +22,8 @@ from sandbox.model.job import JobState
 from tests.support import ledger_world as city
 
 K = EntryKind
-LIMIT = {city.ACCOUNTS[0]: Fraction(4), city.ACCOUNTS[1]: Fraction(10)}
+# Small, so that two or three jobs at once already compete for what is left.
+LIMIT = {city.ACCOUNTS[0]: Fraction(3, 2), city.ACCOUNTS[1]: Fraction(2)}
 AMOUNTS = st.builds(Fraction, st.integers(0, 12), st.sampled_from([1, 3, 4, 7]))
 
 
@@ -46,8 +47,12 @@ class BudgetMachine(RuleBasedStateMachine):
     @initialize()
     def found(self):
         self.state = EMPTY
+        limits = {
+            K.DATASET_SEALED: city.sealing(budget=amount(LIMIT[city.ACCOUNTS[1]])),
+            K.AGREEMENT_REGISTERED: city.agreeing(grants=[city.granting(budget=amount(LIMIT[city.ACCOUNTS[0]]))]),
+        }
         for kind, body in city.founding():
-            self.step(kind, body)
+            assert self.step(kind, limits.get(kind, body))
 
     def step(self, kind, body):
         """Apply one entry; return whether it was allowed. A refusal must leave no trace."""
@@ -64,6 +69,7 @@ class BudgetMachine(RuleBasedStateMachine):
     def standing(self, job):
         return self.state.jobs[job].state
 
+    @precondition(lambda self: len(self.state.jobs) < 6)
     @rule(target=jobs)
     def submit(self):
         job = city.digest(f"job {len(self.state.jobs)}")
@@ -125,12 +131,34 @@ class BudgetMachine(RuleBasedStateMachine):
             self.posted += rho
             del self.reserved[job]
 
-    @rule(job=jobs)
-    def refuse(self, job):
+    @rule(job=jobs, reserved_first=st.booleans())
+    def refuse(self, job, reserved_first):
+        if reserved_first:
+            self.advance(job, share=Fraction(1, 2), steps=2)
         may = self.standing(job) in {JobState.SUBMITTED, JobState.ADMITTED, JobState.RESERVED}
         assert self.step(K.JOB_REFUSED, city.refusing(job)) == may
         if may:
             self.reserved.pop(job, None)
+
+    @rule(job=jobs, share=st.sampled_from([Fraction(1, 4), Fraction(1, 2), Fraction(1)]), steps=st.integers(1, 6))
+    def advance(self, job, share, steps):
+        """Take the steps that come next: without this, chance alone rarely brings a job to its end."""
+        for _ in range(steps):
+            match self.standing(job):
+                case JobState.SUBMITTED:
+                    self.decide(job, allowed=True, rho=share)
+                case JobState.ADMITTED:
+                    self.reserve(job, rho=self.state.jobs[job].admitted.rho)
+                case JobState.RESERVED:
+                    self.open(job)
+                case JobState.OPENED if not self.answered[job]:
+                    self.answer(job, rho=self.reserved[job] * share)
+                case JobState.OPENED:
+                    self.gate(job)
+                case JobState.GATED:
+                    self.settle(job, rho=self.reserved[job] * share, exact=False, released=True)
+                case _:
+                    return
 
     @rule(rho=AMOUNTS)
     def profile(self, rho):
@@ -159,6 +187,6 @@ class BudgetMachine(RuleBasedStateMachine):
 
 
 BudgetMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestBudgetMachine = BudgetMachine.TestCase

@@ -86,7 +86,7 @@ def test_duckdb_computes_what_the_algebra_means(aggregate, rows):
 
 
 @QUIET
-@given(questions(), tables(max_units=3, max_rows=4))
+@given(questions(), tables(max_units=3, max_rows=4, described=True))
 def test_filters_and_keys_mean_what_the_algebra_says(sql, rows):
     try:
         checked = world.check(sql, world.describe(rows=50, groups=50))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+import json
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from sandbox.crypto.keys import PrivateKey, generate_key
+from sandbox.ledger.account import EMPTY, State, apply
 from sandbox.ledger.checkpoint import sign_checkpoint, with_cosignature
 from sandbox.ledger.note import cosign_text, parse_note
-from sandbox.ledger.store import Ledger
+from sandbox.ledger.store import Draft, Ledger
 from sandbox.model.entry import Entry, EntryKind
 from sandbox.model.keys import PublicKey, Role, SuiteName
 
@@ -182,17 +185,30 @@ def line_of(job: str) -> list[tuple[EntryKind, dict[str, Any]]]:
     ]
 
 
-@dataclass
-class Pen:
-    """Writes entries in order, one second apart."""
+def entry_in(state: State, kind: EntryKind, body: dict[str, Any], **changes: Any) -> Entry:
+    """Return the entry that would come next in a state; entries are one second apart."""
+    seq = state.size
+    at = f"2026-03-01T{8 + seq // 3600:02d}:{seq // 60 % 60:02d}:{seq % 60:02d}Z"
+    return replace(Entry(seq, at, kind, SANDBOX.key_id, json.loads(json.dumps(body))), **changes)
 
-    entries: list[Entry] = field(default_factory=list)
-    actor: str = SANDBOX.key_id
 
-    def next(self, kind: EntryKind, body: dict[str, Any], at: str | None = None) -> Entry:
-        seq = len(self.entries)
-        when = at or f"2026-03-01T{8 + seq // 3600:02d}:{seq // 60 % 60:02d}:{seq % 60:02d}Z"
-        return Entry(seq, when, kind, self.actor, body)
+def after(steps: list[tuple[EntryKind, dict[str, Any]]], state: State = EMPTY) -> State:
+    """Return the state after some kinds and bodies."""
+    for kind, body in steps:
+        state = apply(state, entry_in(state, kind, body))
+    return state
+
+
+def create(directory: Path) -> Ledger:
+    """Create a ledger with nothing but its opening."""
+    return Ledger.create(
+        directory, origin=ORIGIN, suite=SuiteName.GM, key=SANDBOX, versions={"saggar": "0.1.0"}, at=START
+    )
+
+
+def run_line(ledger: Ledger, job: str) -> tuple[Entry, ...]:
+    """Append the whole line of one job in one commit."""
+    return ledger.append_all([Draft(kind, SANDBOX.key_id, body, START) for kind, body in line_of(job)])
 
 
 def found(ledger: Ledger) -> None:

@@ -18,27 +18,32 @@ def maybe(strategy):
     return st.one_of(st.none(), strategy)
 
 
-ROWS = st.fixed_dictionaries(
-    {
-        "age": INTEGERS,
-        "cost": maybe(INTEGERS),
-        "delta": INTEGERS,
-        "free": INTEGERS,
-        "district": maybe(st.sampled_from(["east", "west", "north"])),
-        "diag": maybe(TEXTS),
-        "day": DATES,
-        "seen": maybe(DATES),
-        "urgent": maybe(st.booleans()),
-    }
-)
+def rows(*, described=False):
+    """Rows of every extreme, or only such as the description allows."""
+    integers = {"age": (0, 120), "cost": (0, 100_000), "delta": (-150, 60)}
+    days = st.dates(dt.date(2020, 1, 1), dt.date(2021, 12, 31)) if described else DATES
+    return st.fixed_dictionaries(
+        {
+            **{name: st.integers(*ends) if described else INTEGERS for name, ends in integers.items()},
+            "cost": maybe(st.integers(*integers["cost"]) if described else INTEGERS),
+            "free": INTEGERS,
+            "district": maybe(st.sampled_from(["east", "west", "north"])),
+            "diag": maybe(TEXTS),
+            "day": days,
+            "seen": maybe(DATES),
+            "urgent": maybe(st.booleans()),
+        }
+    )
 
 
 @st.composite
-def tables(draw, max_units=5, max_rows=7):
+def tables(draw, max_units=5, max_rows=7, *, described=False):
     """Rows of a few units, ranked at random within each, in any order."""
-    units = draw(st.lists(st.lists(ROWS, min_size=1, max_size=max_rows), min_size=1, max_size=max_units))
-    rows = visits({index * 1_000_003 - 7: draw(st.permutations(list(unit))) for index, unit in enumerate(units)})
-    return draw(st.permutations(rows))
+    units = draw(
+        st.lists(st.lists(rows(described=described), min_size=1, max_size=max_rows), min_size=1, max_size=max_units)
+    )
+    ranked = visits({index * 1_000_003 - 7: draw(st.permutations(list(unit))) for index, unit in enumerate(units)})
+    return draw(st.permutations(ranked))
 
 
 LITERALS = st.sampled_from(["0", "1", "2.5", "0.01", "-3", "1e3", "100", "1/3", "7"]).map(lambda t: f"({t})")

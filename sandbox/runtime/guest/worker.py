@@ -11,7 +11,7 @@ from sandbox.runtime.guest.faults import PROGRAM_NAME, ProgramFault, QuestionRef
 from sandbox.runtime.guest.outputs import OutputFault, write_outputs
 from sandbox.runtime.guest.program_api import Data
 from sandbox.runtime.guest.syscalls import WIRE_FD
-from sandbox.runtime.wire import FrameReader, WireError, decode_payload, encode_frame
+from sandbox.runtime.wire import FrameReader, TooLargeError, WireError, decode_payload, encode_frame
 
 if TYPE_CHECKING:
     from sandbox.runtime.guest.zygote import Language
@@ -62,8 +62,12 @@ def serve(language: Language) -> None:
     try:
         reply = _check(language, job) if job["mode"] == "check" else _run(language, job, wire)
         wire.send(reply, job["output_bytes"])
-    except WireError as error:
-        wire.send({"type": "failed", "kind": "limit", "message": str(error)}, _QUESTION_BYTES_MAX)
+    except TooLargeError:
+        message = f"the outputs are larger than {job['output_bytes']} bytes"
+        wire.send({"type": "failed", "kind": "limit", "message": message}, _QUESTION_BYTES_MAX)
+    except WireError:
+        message = "the outputs hold text that is not Unicode"
+        wire.send({"type": "failed", "kind": "program", "message": message}, _QUESTION_BYTES_MAX)
     except MemoryError:
         wire.send({"type": "failed", "kind": "limit", "message": "the program used up its memory"}, _QUESTION_BYTES_MAX)
 

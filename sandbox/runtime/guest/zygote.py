@@ -113,6 +113,31 @@ def _raise_walls(
     architecture = kernel.ARCHITECTURE
     if architecture is None:
         raise RuntimeError(f"there is no table of system calls for the processor {kernel.MACHINE}")
+    language = _import_everything(make_language)
+    versions = _versions()
+    after = _namespace_names()
+    clocks_found = clocks.remove_clocks()
+    image_bytes = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGESIZE")
+    walls = jail.Walls(assemble_filter(architecture), landlock_abi(), image_bytes, _open_nowhere())
+    root_found = _go_inside(entered, walls)
+    gc.collect()
+    gc.freeze()
+    layers = _find_layers(walls, clocks_found, root_found)
+    for kind in _NAMESPACES:
+        # A pid namespace shows in its children, so the zygote is the one to look at: it must be process 1.
+        left = os.getpid() == 1 if kind == "pid" else before[kind] != after[kind]
+        layers.append({"name": f"{kind}_namespace", "held": entered.held and left, "detail": entered.detail})
+    report = {
+        "layers": layers,
+        "kernel": platform.release(),
+        "landlock_abi": walls.landlock_abi,
+        "filter_digest": filter_digest(walls.filter_program),
+        "versions": versions,
+    }
+    return walls, language, report
+
+
+def _import_everything(make_language: Callable[[], Language]) -> Language:
     from sandbox.runtime.guest import warmup
 
     warmup.warm_up()
@@ -120,52 +145,47 @@ def _raise_walls(
     importlib.import_module("sandbox.runtime.guest.worker")
     language = make_language()
     _prefer_for_killing()
-    null_fd = fcntl.fcntl(os.open("/dev/null", os.O_RDWR), fcntl.F_DUPFD_CLOEXEC, _KEPT_FROM)
-    after = _namespace_names()
     threads = _thread_names()
     if len(threads) != 1:
         raise RuntimeError(f"a library started a thread, so workers cannot be forked: {', '.join(threads)}")
-    clocks_held, clocks_detail = clocks.remove_clocks()
-    image_bytes = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGESIZE")
-    program = assemble_filter(architecture)
-    abi = landlock_abi()
-    versions = _versions()
-    root_held, root_detail = namespaces.enter_empty_root() if entered.held else (False, entered.detail)
-    root_held = root_held and not any(Path("/").iterdir())
+    return language
+
+
+def _open_nowhere() -> int:
+    low = os.open("/dev/null", os.O_RDWR)
+    high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _KEPT_FROM)
+    os.close(low)
+    return high
+
+
+def _go_inside(entered: namespaces.Entered, walls: jail.Walls) -> tuple[bool, str]:
+    """Leave files and rights behind; return whether the root is empty, found by looking, and how."""
+    held, detail = namespaces.enter_empty_root() if entered.held else (False, entered.detail)
+    held = held and not any(Path("/").iterdir())
     if entered.identity is not None:
         namespaces.become(entered.identity)
     for stream in range(3):
-        os.dup2(null_fd, stream)
+        os.dup2(walls.null_fd, stream)
+    # After the change of account, which clears both.
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    if abi > 0:
-        deny_all(abi)
+    if walls.landlock_abi > 0:
+        deny_all(walls.landlock_abi)
     kernel.drop_capabilities()
-    walls = jail.Walls(program, abi, image_bytes, null_fd)
-    gc.collect()
-    gc.freeze()
-    layers = [{"name": f.name, "held": f.held, "detail": f.detail} for f in canary.probe_layers(walls)]
-    for layer in layers:
-        if layer["name"] == "clocks":
-            layer["held"] = layer["held"] and clocks_held
-            layer["detail"] = f"{layer['detail']}; {clocks_detail}"
-    layers.append({"name": "root", "held": root_held, "detail": root_detail})
-    for kind in _NAMESPACES:
-        # A pid namespace shows in its children, so the zygote is the one to look at: it must be process 1.
-        left = os.getpid() == 1 if kind == "pid" else before[kind] != after[kind]
-        layers.append({"name": f"{kind}_namespace", "held": left, "detail": entered.detail})
-    return (
-        walls,
-        language,
-        {
-            "layers": layers,
-            "kernel": platform.release(),
-            "landlock_abi": abi,
-            "filter_digest": filter_digest(program),
-            "versions": versions,
-        },
-    )
+    return held, detail
+
+
+def _find_layers(
+    walls: jail.Walls, clocks_found: tuple[bool, str], root_found: tuple[bool, str]
+) -> list[dict[str, Any]]:
+    layers: list[dict[str, Any]] = []
+    for found in canary.probe_layers(walls):
+        held, detail = found.held, found.detail
+        if found.name == "clocks":
+            held, detail = held and clocks_found[0], f"{detail}; {clocks_found[1]}"
+        layers.append({"name": found.name, "held": held, "detail": detail})
+    return [*layers, {"name": "root", "held": root_found[0], "detail": root_found[1]}]
 
 
 def _thread_names() -> list[str]:

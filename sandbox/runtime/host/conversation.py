@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sandbox.runtime.host.zygote_process import Worker
-from sandbox.runtime.wire import FrameReader, WireError, decode_payload, encode_frame
+from sandbox.runtime.wire import FrameReader, TooLargeError, WireError, decode_payload, encode_frame
 
 _SLICE_S: Final = 0.2
 _CHUNK_BYTES: Final = 1 << 16
@@ -58,6 +58,7 @@ class Conversation:
         questions_max: how often it may ask.
         output_bytes: how large its outputs may be.
         cancel: set by another thread to end the job.
+        is_frozen: whether all programs are stopped; that time is not the worker's.
         questions: how often it has asked.
         ready: whether the worker has said that its walls are up.
     """
@@ -67,6 +68,7 @@ class Conversation:
     questions_max: int
     output_bytes: int
     cancel: threading.Event | None = None
+    is_frozen: Callable[[], bool] = bool
     questions: int = 0
     ready: bool = False
     _spent_s: float = 0.0
@@ -102,7 +104,7 @@ class Conversation:
         self._check_cancelled()
         try:
             self._send(reply)
-        except WireError:
+        except TooLargeError:
             self._send(
                 {
                     "ok": False,
@@ -133,7 +135,7 @@ class Conversation:
                 if payloads:
                     return decode_payload(payloads[0])
         except WireError as error:
-            status = "limit" if "announces" in str(error) else "protocol"
+            status = "limit" if isinstance(error, TooLargeError) else "protocol"
             raise Ended(status, f"the program's process broke the wire: {error}") from None
 
     def _send(self, value: dict[str, Any]) -> None:
@@ -157,8 +159,10 @@ class Conversation:
             if left_s <= 0:
                 raise Ended("limit", f"the program ran longer than {self.wall_s:g} seconds")
             started = time.monotonic()
+            frozen = self.is_frozen()
             ready = poll.poll(math.ceil(min(_SLICE_S, left_s) * 1000))
-            self._spent_s += time.monotonic() - started
+            if not frozen and not self.is_frozen():
+                self._spent_s += time.monotonic() - started
             if ready:
                 return
 

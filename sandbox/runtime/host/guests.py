@@ -7,10 +7,11 @@ The walls are there so that it can touch nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Self
 
@@ -18,13 +19,14 @@ from sandbox.errors import GuestFailedError, LayerMissingError, ProgramError
 from sandbox.runtime.host.conversation import Answerer, Conversation, Ended, HungUpError, clean_sentence
 from sandbox.runtime.host.declared_outputs import parse_outputs
 from sandbox.runtime.host.report import IsolationReport, Level
-from sandbox.runtime.host.zygote_process import GUEST_COMMAND, ZygoteProcess
-from sandbox.runtime.wire import WireError
+from sandbox.runtime.host.zygote_process import GUEST_COMMAND, Worker, ZygoteProcess
+from sandbox.runtime.wire import HEADER_BYTES, WireError, decode_payload, encode_frame
 
 Scalar = str | int | float | bool | None
 Status = Literal["ok", "program_error", "limit", "killed", "protocol"]
 
 _SEED_BYTES: Final = 32
+_PARAMETER_BYTES_MAX: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,9 @@ class GuestHost:
         self._least = least
         self._lock = threading.Lock()
         self._zygote: ZygoteProcess | None = None
+        self._live_lock = threading.Lock()
+        self._live: dict[int, Worker] = {}
+        self._freezes = 0
 
     def start(self) -> None:
         """Start the process that guests are forked from, and try its walls; does nothing if it runs."""
@@ -128,6 +133,39 @@ class GuestHost:
         """What isolation this machine gives, as found by trying at the start."""
         return self._running().report
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop every program for a while, and those that start meanwhile.
+
+        For questions whose computing can be steered by the data: a program that runs beside them could measure how busy
+        the machine is.  The time does not count for the programs.
+        """
+        with self._live_lock:
+            self._freezes += 1
+            for worker in self._live.values():
+                worker.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with self._live_lock:
+                self._freezes -= 1
+                if self._freezes == 0:
+                    for worker in self._live.values():
+                        worker.send_signal(signal.SIGCONT)
+
+    def _is_frozen(self) -> bool:
+        return self._freezes > 0
+
+    def _enter(self, worker: Worker) -> None:
+        with self._live_lock:
+            self._live[worker.handle] = worker
+            if self._freezes:
+                worker.send_signal(signal.SIGSTOP)
+
+    def _leave(self, worker: Worker) -> None:
+        with self._live_lock:
+            del self._live[worker.handle]
+
     def check(self, source: str) -> None:
         """Compile a program behind the walls, without running it.
 
@@ -136,22 +174,21 @@ class GuestHost:
         """
         _check_source(source, _CHECK_LIMITS)
         said, ended = self._converse({"mode": "check", "source": source}, _no_answer, _CHECK_LIMITS, None)[:2]
-        if ended is not None or said is None or said.get("type") != "checked":
-            raise ProgramError(
-                "the program cannot be compiled within the limits",
-                hint="make it shorter or less nested",
-                code="input.program.too_complex",
-                line=None,
-                column=None,
-            )
-        problem = said["problem"]
-        if problem is not None:
-            raise ProgramError(
-                clean_sentence(problem["message"]),
-                hint=clean_sentence(problem["hint"]),
-                line=problem["line"],
-                column=problem["column"],
-            )
+        match said:
+            case {"type": "checked", "problem": None} if ended is None:
+                return
+            case {"type": "checked", "problem": {"message": message, "hint": hint, "line": line, "column": column}}:
+                raise ProgramError(
+                    clean_sentence(message), hint=clean_sentence(hint), line=_place(line), column=_place(column)
+                )
+            case _:
+                raise ProgramError(
+                    "the program cannot be compiled within the limits",
+                    hint="make it shorter or less nested",
+                    code="input.program.too_complex",
+                    line=None,
+                    column=None,
+                )
 
     def run(
         self,
@@ -174,7 +211,12 @@ class GuestHost:
 
         Returns:
             How it ended.  A failing program is an outcome, never an exception.
+
+        Raises:
+            ProgramError: a parameter is not a plain value.
+            GuestFailedError: the machinery failed; the program may be run again.
         """
+        _check_parameters(program.parameters)
         try:
             _check_source(program.source, limits)
         except ProgramError as error:
@@ -198,10 +240,13 @@ class GuestHost:
         """Hold one conversation; return the last frame, or how else it ended, and the number of questions."""
         zygote = self._running()
         worker = zygote.spawn(cpu_s=limits.cpu_s, memory_bytes=limits.memory_bytes)
-        conversation = Conversation(worker, limits.wall_s, limits.questions, limits.output_bytes, cancel)
+        conversation = Conversation(
+            worker, limits.wall_s, limits.questions, limits.output_bytes, cancel, self._is_frozen
+        )
         said: dict[str, Any] | None = None
         ended: Ended | None = None
         hung_up = False
+        self._enter(worker)
         try:
             said = conversation.hold({**job, "output_bytes": limits.output_bytes}, answer)
         except Ended as end:
@@ -210,6 +255,7 @@ class GuestHost:
             hung_up = True
             worker.has_ended(1.0)
         finally:
+            self._leave(worker)
             status = zygote.reap(worker)
         if hung_up:
             ended = _how_it_died(status, conversation, limits)
@@ -242,6 +288,27 @@ def _check_source(source: str, limits: GuestLimits) -> None:
             line=None,
             column=None,
         )
+
+
+def _place(value: Any) -> int | None:
+    return value if type(value) is int else None
+
+
+def _check_parameters(parameters: Mapping[str, Scalar]) -> None:
+    for name, value in parameters.items():
+        try:
+            plain = type(name) is str and type(value) in {str, int, float, bool, type(None)}
+            decode_payload(encode_frame({name: value}, _PARAMETER_BYTES_MAX)[HEADER_BYTES:])
+        except WireError:
+            plain = False
+        if not plain:
+            raise ProgramError(
+                f"the parameter `{name!s:.60}` is not a plain value",
+                hint="parameters are text, finite numbers within 64 bits, true, false or null",
+                code="input.program.parameter",
+                line=None,
+                column=None,
+            )
 
 
 def _no_answer(_: dict[str, Any]) -> dict[str, Any]:

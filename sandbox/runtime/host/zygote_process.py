@@ -59,10 +59,10 @@ class Worker:
     handle: int
     serial: int
 
-    def kill(self) -> None:
-        """End the process now; one that has ended already is left alone."""
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal the process; one that has ended already is left alone."""
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.handle, signal.SIGKILL)
+            signal.pidfd_send_signal(self.handle, number)
 
     def has_ended(self, wait_s: float) -> bool:
         """Return whether the process has ended, waiting at most so long."""
@@ -147,7 +147,7 @@ class ZygoteProcess:
 
     def reap(self, worker: Worker) -> int:
         """End a worker, take it off the process table, release its descriptors; return its wait status."""
-        worker.kill()
+        worker.send_signal(signal.SIGKILL)
         try:
             if not worker.has_ended(_END_S):
                 self._fail("a worker does not end")

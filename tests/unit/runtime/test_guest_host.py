@@ -80,7 +80,7 @@ def test_a_share_arrives_as_exact_text(host, written, sent):
         (SPIN, {}, "limit", "the program used more than 0.5 seconds of processor time"),
         (SPIN, {"cpu_s": 20, "wall_s": 0.5}, "limit", "the program ran longer than 0.5 seconds"),
         ("def analyze(data):\n    return {'x': len('y' * (1 << 33))}\n", {}, "limit", "the program used up its memory"),
-        ("def analyze(data):\n    return {'x': {'x': list(range(9999))}}\n", {}, "limit", "a frame of "),
+        ("def analyze(data):\n    return {'x': {'x': list(range(9999))}}\n", {}, "limit", "the outputs are larger than 4096 bytes"),
         ("def analyze(data):\n    while True:\n        data.ask('x')\n", {}, "limit", "the program asked more than 3 questions"),
         ("#" * 70_000, {}, "program_error", "the program has 70000 bytes, more than 65536"),
         ("import os\n", {}, "program_error", "line 1: `import os` is not offered"),
@@ -112,6 +112,48 @@ def test_a_cancelled_job_ends(host):
     outcome = run(host, SPIN, limits=GuestLimits(cpu_s=60), cancel=cancel)
     timer.join()
     assert (outcome.status, outcome.message) == ("killed", "the job was cancelled")
+
+
+@pytest.mark.isolation
+def test_frozen_programs_do_nothing_and_lose_no_time(host):
+    asked = []
+    source = "def analyze(data):\n    for i in range(300):\n        data.ask('x')\n    return {'n': i}\n"
+    limits = GuestLimits(cpu_s=20, wall_s=8, questions=300)
+    outcomes = []
+    job = threading.Thread(
+        target=lambda: outcomes.append(run(host, source, answer=lambda r: asked.append(r) or ANSWER, limits=limits))
+    )
+    job.start()
+    pause = threading.Event()
+    while len(asked) < 5:
+        pause.wait(0.01)
+    with host.frozen():
+        pause.wait(0.3)
+        before = len(asked)
+        late = threading.Thread(
+            target=lambda: outcomes.append(run(host, ASK, answer=lambda r: asked.append(r) or ANSWER))
+        )
+        late.start()
+        pause.wait(0.5)
+        assert len(asked) == before
+    late.join()
+    job.join()
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
+
+
+@pytest.mark.isolation
+@pytest.mark.parametrize("value", [float("nan"), 2**70, [1], {}, b"x", "\ud800", object()])
+def test_a_parameter_that_is_not_plain_is_refused(host, value):
+    with pytest.raises(ProgramError) as caught:
+        run(host, ADD, {"a": value})
+    assert caught.value.code == "input.program.parameter"
+    assert caught.value.message == "the parameter `a` is not a plain value"
+
+
+@pytest.mark.isolation
+def test_outputs_that_are_not_unicode_are_the_programs_error(host):
+    outcome = run(host, "def analyze(data):\n    return {'x': {'x': [chr(0xD800)]}}\n")
+    assert (outcome.status, outcome.message) == ("program_error", "the outputs hold text that is not Unicode")
 
 
 @pytest.mark.isolation
@@ -270,10 +312,11 @@ def test_a_start_that_fails_says_so(monkeypatch):
 
 
 def layers(missing=()):
-    names = (
-        "undumpable no_new_privs capabilities rlimits processor landlock seccomp clocks net together root user_namespace "
-        "mnt_namespace net_namespace ipc_namespace uts_namespace pid_namespace"
-    ).split()
+    names = [
+        *("undumpable", "no_new_privs", "capabilities", "rlimits", "processor", "landlock", "seccomp", "clocks", "net"),
+        *("together", "root", "user_namespace", "mnt_namespace", "net_namespace", "ipc_namespace", "uts_namespace"),
+        "pid_namespace",
+    ]
     return tuple(LayerReport(name, name not in missing, "") for name in names)
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: Q000, Q001 - the programs hold quotes of both kinds
 """Ordinary data-science programs run unchanged: the same outputs as in plain Python, byte for byte."""
 
 import json

@@ -19,7 +19,7 @@ def program(line, head="import numpy as np\nimport pandas as pd\n"):
 
 
 REFUSED = [
-    ("open('x')", "`open` is not offered", "ask the engine: `data.ask(\"SELECT ...\")`"),
+    ("open('x')", "`open` is not offered", 'ask the engine: `data.ask("SELECT ...")`'),
     ("x = eval('1')", "`eval` is not offered", "write the expression itself"),
     ("exec('1')", "`exec` is not offered", "write a function and call it"),
     ("import os", "`import os` is not offered", "a program sees no files and no machine; ask the engine"),

@@ -44,12 +44,8 @@ def test_frames_are_cut_the_same_however_the_bytes_arrive(values, size):
 @example(b"\xff\xfe")
 @settings(max_examples=400)
 def test_any_bytes_are_a_value_or_a_wire_error(payload):
-    try:
-        value = decode_payload(payload)
-    except WireError as error:
-        assert str(error)
-        return
-    json.dumps(value, allow_nan=False).encode()
+    with contextlib.suppress(WireError):  # any other error is a failure of the reader
+        json.dumps(decode_payload(payload), allow_nan=False).encode()
 
 
 @given(st.binary(max_size=600), st.integers(1, 64))
