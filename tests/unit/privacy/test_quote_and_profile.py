@@ -8,6 +8,7 @@ from sandbox.compute.run import run_plan
 from sandbox.errors import DescriptionError
 from sandbox.model.canonical import canonical_bytes, canonical_release_bytes
 from sandbox.model.loss import PrivacyLoss
+from sandbox.privacy.accounting import people_loss
 from sandbox.privacy.measure import measure, verify_measured
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.profile import Profile, profile_plan, read_profile
@@ -51,7 +52,9 @@ def test_an_empty_profile_promises_nothing():
 def test_a_quote_names_cost_error_and_bounding_before_anything_is_spent():
     plan = world.plan("SELECT district, COUNT(*) AS n, AVG(cost) AS mean, SUM(age) AS s FROM visits GROUP BY 1")
     quote = quote_plan(plan)
-    assert (quote.epsilon, quote.delta, quote.keys, quote.cells, quote.threshold) == ("1", "1e-6", "public", 4, None)
+    assert (quote.keys, quote.cells, quote.threshold) == ("public", 4, None)
+    assert quote.loss.delta == 0, "public keys need no threshold, and so spend no delta"
+    assert (quote.epsilon, quote.delta) == people_loss(PrivacyLoss(plan.loss.rho))
     assert quote.columns == (("clinic", ("age", "cost", "district")),)
     assert quote.bounding == "rank <= 4"
     assert quote.bound == {"rows": 4, "groups": 2}

@@ -8,6 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sandbox.runtime import wire
+from sandbox.runtime.host.conversation import Ended, parse_request
+from sandbox.runtime.host.declared_outputs import parse_outputs
 from sandbox.runtime.wire import FrameReader, WireError, decode_payload, encode_frame
 
 SCALARS = (
@@ -107,3 +109,32 @@ def test_what_is_not_strict_json_is_not_written(value):
 def test_a_value_above_the_limit_is_not_written():
     with pytest.raises(WireError, match="a frame of 12 bytes is larger than 11"):
         encode_frame("x" * 10, 11)
+
+
+TABLES = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["table", "number", "x"])},
+    optional={
+        "columns": st.lists(TEXTS | SCALARS, max_size=3),
+        "rows": st.lists(st.lists(VALUES, max_size=3) | VALUES, max_size=3),
+        "value": VALUES,
+    },
+)
+
+
+@given(VALUES | st.dictionaries(TEXTS, TABLES | VALUES, max_size=3))
+def test_any_value_is_plain_outputs_or_a_wire_error(value):
+    with contextlib.suppress(WireError):
+        for output in parse_outputs(value).values():
+            cells = (
+                [output["value"]] if output["kind"] == "number" else [cell for row in output["rows"] for cell in row]
+            )
+            assert all(cell is None or isinstance(cell, (int, float, str)) for cell in cells)
+
+
+@given(VALUES | st.fixed_dictionaries({k: VALUES for k in ("type", "sql", "share", "rows", "groups", "index")}))
+def test_any_value_is_a_question_or_ends_the_conversation(value):
+    said = value if isinstance(value, dict) else {"type": value}
+    with contextlib.suppress(Ended):
+        request = parse_request(said, 7)
+        assert isinstance(request["sql"], str)
+        assert request["index"] == 7
