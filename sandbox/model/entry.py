@@ -39,6 +39,9 @@ class EntryKind(StrEnum):
     EXPORT_MADE = "export.made"
 
 
+_KINDS = frozenset(kind.value for kind in EntryKind)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One leaf of the log.
@@ -86,7 +89,7 @@ class Entry:
             and _TIME.fullmatch(at)
             and isinstance(actor, str)
             and isinstance(body, dict)
-            and record["kind"] in set(EntryKind)
+            and record["kind"] in _KINDS
         )
         if not well_formed:
             raise CanonicalError("an entry has a field of the wrong form", hint="see docs/reference/entries.md")

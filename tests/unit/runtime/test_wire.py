@@ -131,7 +131,7 @@ def test_any_value_is_plain_outputs_or_a_wire_error(value):
             assert all(cell is None or isinstance(cell, (int, float, str)) for cell in cells)
 
 
-@given(VALUES | st.fixed_dictionaries({k: VALUES for k in ("type", "sql", "share", "rows", "groups", "index")}))
+@given(VALUES | st.fixed_dictionaries(dict.fromkeys(("type", "sql", "share", "rows", "groups", "index"), VALUES)))
 def test_any_value_is_a_question_or_ends_the_conversation(value):
     said = value if isinstance(value, dict) else {"type": value}
     with contextlib.suppress(Ended):
