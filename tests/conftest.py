@@ -228,7 +228,24 @@ def running(terms, now: str):
 
 
 @pytest.fixture(scope="session")
-def _fired_gm(tmp_path_factory: pytest.TempPathFactory) -> World:
+def _lighter() -> Iterator[None]:
+    """Share what only costs time: one zygote for all programs (each still has its own walls), the least scrypt."""
+    from sandbox.crypto import keyfile
+    from sandbox.service import compose
+
+    with compose.lazy_guests() as shared, pytest.MonkeyPatch.context() as patched:
+
+        @contextmanager
+        def lent() -> Iterator:
+            yield shared
+
+        patched.setattr(compose, "lazy_guests", lent)
+        patched.setattr(keyfile, "_COST_N", keyfile._N_RANGE[0])
+        yield
+
+
+@pytest.fixture(scope="session")
+def _fired_gm(_lighter: None, tmp_path_factory: pytest.TempPathFactory) -> World:
     return build_world(tmp_path_factory.mktemp("fired-gm"), "gm")
 
 
@@ -239,7 +256,7 @@ def world(_fired_gm: World, tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def new_world(tmp_path: Path) -> Callable[[str], World]:
+def new_world(_lighter: None, tmp_path: Path) -> Callable[[str], World]:
     """Make a world from nothing in a suite."""
     return lambda suite: build_world(tmp_path / suite, suite)
 

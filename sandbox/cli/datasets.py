@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from connectors.quality import QualityReport
-from sandbox.cli.session import console, passphrase_for, print_json, session, told
+from sandbox.cli.session import console, own_key, passphrase_for, print_json, session, told
 from sandbox.errors import FileFormatError, InputError
 from sandbox.model.agreement import SIGNING_CONTEXT, Agreement, SignedAgreement
 from sandbox.model.canonical import canonical_bytes, parse_canonical
@@ -109,16 +109,17 @@ def sign_agreement(
         Path, typer.Argument(help="The agreement (YAML), or one already signed by the other party (.signed.json).")
     ],
     as_name: Annotated[str, typer.Option("--as", help="Whose key signs.")],
+    key_file: Annotated[Path | None, typer.Option("--key", help="A key file kept outside the state directory.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the signed agreement goes.")] = None,
 ) -> None:
     """Sign an agreement as one of its parties."""
     from sandbox.crypto.signing import sign
-    from sandbox.service.compose import open_records, unlock_named
+    from sandbox.service.compose import open_records
 
     with open_records(session.state) as records:
         parties = {key.name: key.key_id for key in records.state().keys.values()}
     signed = read_agreement(file, parties)
-    key = unlock_named(session.state, as_name, passphrase_for(as_name))
+    key = own_key(as_name, key_file)
     if key.public.key_id not in (signed.agreement.operator, signed.agreement.agency):
         raise InputError(f"`{as_name}` is not a party of this agreement", hint="sign as the operator or as the agency")
     signature = sign(key, SIGNING_CONTEXT, canonical_bytes(signed.agreement.to_record()))

@@ -102,12 +102,12 @@ def accounts_table(lines: list[AccountLine], *, title: str) -> Table:
     for line in lines:
         share = float(line.remaining.rho / line.limit.rho) if line.limit.rho else 0.0
         filled = round(share * 10)
-        asked = _rho(line.asked) if line.asked.rho else ""
+        asked = rho_text(line.asked) if line.asked.rho else ""
         style = "" if line.enough else "red"
         table.add_row(
             line.account,
-            _rho(line.limit),
-            _rho(line.remaining),
+            rho_text(line.limit),
+            rho_text(line.remaining),
             asked,
             "█" * filled + "░" * (10 - filled) + f" {share:.0%}",
             style=style,
@@ -118,10 +118,11 @@ def accounts_table(lines: list[AccountLine], *, title: str) -> Table:
 def loss_text(loss: PrivacyLoss) -> str:
     """Return a loss for people: rho, and epsilon at delta."""
     epsilon, delta = people_loss(loss)
-    return f"ρ = {_rho(loss)}, that is ε ≤ {epsilon} at δ = {delta}"
+    return f"ρ = {rho_text(loss)}, that is ε ≤ {epsilon} at δ = {delta}"
 
 
-def _rho(loss: PrivacyLoss) -> str:
+def rho_text(loss: PrivacyLoss) -> str:
+    """Return a loss's rho as a decimal, rounded up."""
     return decimal_text(loss.rho, digits=6, round_up=True)
 
 

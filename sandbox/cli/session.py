@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from sandbox.crypto.keys import PrivateKey
 from sandbox.errors import KeyUnavailableError, SaggarError
 
 P = ParamSpec("P")
@@ -60,6 +61,26 @@ def passphrase_for(name: str) -> str:
         hint=f"set {variable} or SAGGAR_PASSPHRASE, or run in a terminal",
         code="vault.key_unavailable.no_passphrase",
     )
+
+
+def own_key(name: str, key_file: Path | None, passphrase: str | None = None) -> PrivateKey:
+    """Return somebody's private key, from the state directory or from a file of their own.
+
+    Raises:
+        KeyUnavailableError: there is no such key, it is somebody else's, or the passphrase is wrong.
+    """
+    from sandbox.crypto.keyfile import unlock_key
+    from sandbox.service.compose import unlock_named
+
+    if key_file is None:
+        return unlock_named(session.state, name, passphrase or passphrase_for(name))
+    try:
+        raw = key_file.read_bytes()
+    except OSError as error:
+        raise KeyUnavailableError(
+            f"key file `{key_file}` cannot be read", hint="check the path", code="vault.key_unavailable.no_file"
+        ) from error
+    return unlock_key(raw, passphrase or passphrase_for(name))
 
 
 def print_json(data: Any) -> None:

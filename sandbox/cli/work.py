@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from sandbox.cli.datasets import read_text
-from sandbox.cli.session import console, passphrase_for, print_json, session, told
+from sandbox.cli.session import console, own_key, passphrase_for, print_json, session, told
 from sandbox.crypto.entropy import random_bytes
 from sandbox.errors import InputError
 from sandbox.model.digest import short
@@ -35,6 +35,7 @@ EpsilonOption = Annotated[str | None, typer.Option(help="With --sql: the loss as
 DeltaOption = Annotated[str, typer.Option(help="With --sql: delta for --epsilon.")]
 AgreementOption = Annotated[str | None, typer.Option(help="With --sql: the agreement, where there are several.")]
 RowsOption = Annotated[int | None, typer.Option(help="With --sql: rows of one unit that may count.")]
+KeyOption = Annotated[Path | None, typer.Option("--key", help="A key file kept outside the state directory.")]
 AsOption = Annotated[str | None, typer.Option("--as", help="Whose key signs. Default: the agreement's operator.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -94,6 +95,7 @@ def submit(
     agreement: AgreementOption = None,
     rows: RowsOption = None,
     as_name: AsOption = None,
+    key: KeyOption = None,
     again: Annotated[bool, typer.Option("--again", help="Ask again with fresh noise, and pay again.")] = False,
     out: Annotated[Path, typer.Option(help="Where the release, its receipt, table and picture go.")] = Path("releases"),
     as_json: JsonOption = False,
@@ -107,7 +109,7 @@ def submit(
     ) as engine:
         asked = read_job(engine, job, sql, epsilon, delta, agreement, rows)
         spec = specify(engine, asked.job, asked.code, nonce=random_bytes(8).hex() if again else None)
-        delivery = run_and_deliver(engine, spec, asked.code, as_name=as_name, out=out, quiet=as_json)
+        delivery = run_and_deliver(engine, spec, asked.code, as_name=as_name, key_file=key, out=out, quiet=as_json)
     if as_json:
         print_json(delivery.to_record())
         return
@@ -117,7 +119,7 @@ def submit(
 @told
 def jobs(as_json: JsonOption = False) -> None:
     """List the jobs in the log, newest first 作业."""
-    from sandbox.cli.render import _rho
+    from sandbox.cli.render import rho_text
     from sandbox.service.compose import open_records
 
     with open_records(session.state) as records:
@@ -130,7 +132,7 @@ def jobs(as_json: JsonOption = False) -> None:
         table.add_column(heading)
     for facts in known:
         state = f"{facts.state.value} {_STATE_ZH[facts.state]}"
-        table.add_row(short(facts.job), facts.name, facts.kind, state, _rho(facts.posted), facts.ending or "")
+        table.add_row(short(facts.job), facts.name, facts.kind, state, rho_text(facts.posted), facts.ending or "")
     console.print(table)
 
 
@@ -173,7 +175,7 @@ def show(
 @told
 def budget(as_json: JsonOption = False) -> None:
     """Show every account: its limit, what is posted and pending, what remains, and which jobs used it 预算."""
-    from sandbox.cli.render import accounts_table
+    from sandbox.cli.render import accounts_table, rho_text
     from sandbox.jobs.quoting import account_line
     from sandbox.model.loss import NO_LOSS
     from sandbox.service.compose import open_records
@@ -187,7 +189,7 @@ def budget(as_json: JsonOption = False) -> None:
         return
     console.print(accounts_table(lines, title="privacy budget 隐私预算"))
     for facts in sorted(users, key=lambda f: f.submitted_seq):
-        console.print(f"  job {short(facts.job)} {facts.name}: ρ {float(facts.posted.rho):.6f} ({facts.state.value})")
+        console.print(f"  job {short(facts.job)} {facts.name}: ρ {rho_text(facts.posted)} ({facts.state.value})")
 
 
 def read_job(
@@ -228,6 +230,7 @@ def run_and_deliver(
     as_name: str | None,
     out: Path,
     quiet: bool,
+    key_file: Path | None = None,
     passphrase: str | None = None,
 ) -> Any:
     """Sign and run a job, verify what came back as its operator would, put it on disk, and return the `Delivery`."""
@@ -235,10 +238,9 @@ def run_and_deliver(
     from sandbox.client.submission import sign_spec
     from sandbox.jobs.line import run_job
     from sandbox.jobs.stages import SignedJob
-    from sandbox.service.compose import unlock_named
 
-    name = as_name or engine.state().keys[operator_of(engine, spec)].name
-    signature = sign_spec(spec, unlock_named(session.state, name, passphrase or passphrase_for(name)))
+    signer = own_key(as_name or engine.state().keys[operator_of(engine, spec)].name, key_file, passphrase)
+    signature = sign_spec(spec, signer)
     waiting = contextlib.nullcontext() if quiet else console.status("signed; on the line 烧制中 …")
     with waiting as status:
 

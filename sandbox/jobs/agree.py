@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sandbox.crypto.signing import verify_signature
 from sandbox.errors import PolicyError, SignatureError
 from sandbox.jobs.engine import Engine
@@ -10,7 +12,7 @@ from sandbox.jobs.registry import description_of
 from sandbox.model.agreement import SIGNING_CONTEXT, Agreement, SignedAgreement
 from sandbox.model.canonical import canonical_bytes
 from sandbox.model.entry import EntryKind
-from sandbox.model.keys import Role
+from sandbox.model.keys import PublicKey, Role
 
 
 def register_agreement(engine: Engine, signed: SignedAgreement) -> None:
@@ -21,7 +23,7 @@ def register_agreement(engine: Engine, signed: SignedAgreement) -> None:
         PolicyError: the term is over, or a column or dataset does not exist.
     """
     agreement = signed.agreement
-    check_parties(engine, signed)
+    check_parties(signed, engine.state().keys)
     if engine.clock.now() >= agreement.not_after:
         raise PolicyError(
             f"agreement `{agreement.agreement}` ended at {agreement.not_after}",
@@ -44,13 +46,18 @@ def register_agreement(engine: Engine, signed: SignedAgreement) -> None:
     publish(engine)
 
 
-def check_parties(engine: Engine, signed: SignedAgreement) -> None:
-    """Raise unless the operator and the agency that the terms name have both signed these very terms."""
+def check_parties(signed: SignedAgreement, keys: Mapping[str, PublicKey]) -> None:
+    """Raise unless the operator and the agency that the terms name have both signed these very terms.
+
+    Args:
+        signed: the terms and signatures.
+        keys: who is known, by key id.
+    """
     agreement = signed.agreement
     message = canonical_bytes(agreement.to_record())
     by_key = {signature.key_id: signature for signature in signed.signatures}
     for party, role in ((agreement.operator, Role.OPERATOR), (agreement.agency, Role.AGENCY)):
-        key = engine.state().keys.get(party)
+        key = keys.get(party)
         if key is None or key.role is not role:
             raise SignatureError(
                 f"the agreement names key `{party}` as {role.value}, which is not registered as one",

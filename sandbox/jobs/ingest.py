@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from sandbox.compute.run import run_plan
 from sandbox.crypto.tokens import Tokeniser
+from sandbox.errors import InputError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.publishing import publish
 from sandbox.model.canonical import canonical_bytes
@@ -55,6 +56,7 @@ def ingest(
     Privacy:
         The profile costs `PROFILE_SHARE` of the dataset's own budget, once a snapshot.
     """
+    _check_names(engine, description, owner)
     batches = source(engine.vault.tokeniser(description))
     manifest = engine.vault.seal(
         description, batches, suite=suite, signer=engine.key, owner=owner, at=engine.clock.now(), progress=progress
@@ -77,9 +79,31 @@ def ingest(
     return Ingested(description.dataset, snapshot)
 
 
+def _check_names(engine: Engine, description: DatasetDescription, owner: str) -> None:
+    """Raise unless the owner is a registered department and the table's name is free or this dataset's own."""
+    if owner not in {key.name for key in engine.trusted(Role.DEPARTMENT)}:
+        raise InputError(
+            f"no registered department is called `{owner}`",
+            hint=f"make its key with `saggar keys new {owner} --role department`",
+            code="input.unknown_key",
+        )
+    for known in engine.state().datasets.values():
+        if known.table == description.table and known.dataset != description.dataset:
+            raise InputError(
+                f"table `{description.table}` belongs to dataset `{known.dataset}` already",
+                hint="give the new dataset's table another name",
+                code="input.table_taken",
+            )
+
+
 def take_profile(engine: Engine, description: DatasetDescription, snapshot: Digest) -> None:
-    """Measure rows a unit once, differentially private, so that quotes can speak of the bound's bias."""
+    """Measure rows a unit once, differentially private, so that quotes can speak of the bound's bias.
+
+    A dataset whose budget has no room for it gets none: its quotes then say that the bias is not known.
+    """
     loss = PrivacyLoss(description.budget.rho * PROFILE_SHARE)
+    if not loss.fits(engine.state().accounts[engine.state().datasets[description.dataset].account].remaining):
+        return
     plan = profile_plan(description, loss)
     with engine.vault.open_snapshot(snapshot, (), engine.trusted(Role.SANDBOX)) as opened:
         partials = run_plan(plan, opened.partitions(), threads=engine.threads)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from sandbox.errors import AuthenticationError, GateError, SaggarError
 from sandbox.jobs.admit import admit, refused_at, reserve
@@ -18,7 +19,7 @@ from sandbox.jobs.gate import gate
 from sandbox.jobs.measuring import FailedAfterOpenError, log_opening, measure_job
 from sandbox.jobs.publishing import publish
 from sandbox.jobs.recover import post_everything
-from sandbox.jobs.settling import log_gated, release, settle, settle_failed
+from sandbox.jobs.settling import log_gated, pad_duration, release, settle, settle_failed
 from sandbox.jobs.stages import Gated, Released, Reserved, SignedJob
 from sandbox.jobs.submit import check_submitter, submit
 from sandbox.model.job import JobState
@@ -57,7 +58,7 @@ def run_job(
         progress("reserve 预留")
         reserved = reserve(engine, admitted)
     except SaggarError:
-        publish(engine)
+        _publish_ending(engine)
         raise
     progress("measure 测量")
     gated = _measure_and_gate(engine, reserved, cancel)
@@ -65,6 +66,12 @@ def run_job(
     settled = settle(engine, gated)
     progress("release 出窑")
     return release(engine, settled.job)
+
+
+def _publish_ending(engine: Engine) -> None:
+    """Publish the ending of a job of which nothing leaves; a witness that is away must not hide why it ended."""
+    with suppress(SaggarError):
+        publish(engine)
 
 
 def _check_owner(engine: Engine, signed: SignedJob, owner: str) -> None:
@@ -90,9 +97,10 @@ def _measure_and_gate(engine: Engine, reserved: Reserved, cancel: threading.Even
         log_gated(engine, gated)
     except FailedAfterOpenError as failure:
         settle_failed(engine, failure.measured, failure.error)
-        publish(engine)
+        _publish_ending(engine)
         raise failure.error from None
     except BaseException:
         post_everything(engine, job, reason="fault")
+        pad_duration(engine, reserved)
         raise
     return gated

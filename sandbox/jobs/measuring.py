@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from typing import Any
 
 from sandbox.crypto.envelope import seal_to
-from sandbox.errors import GuestFailedError, SaggarError
+from sandbox.errors import CanonicalError, GateError, GuestFailedError, SaggarError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.gate import SQL_OUTPUT
 from sandbox.jobs.questions import Questioner
 from sandbox.jobs.stages import Measured, Reserved
-from sandbox.model.canonical import canonical_bytes
+from sandbox.model.canonical import canonical_bytes, canonical_release_bytes
 from sandbox.model.digest import Digest, hash_bytes
 from sandbox.model.entry import EntryKind
 from sandbox.model.job import JobKind
@@ -84,10 +84,23 @@ def _run_code(
     if outcome.status != "ok" or outcome.outputs is None:
         raise GuestFailedError(
             f"the program ended without outputs: {outcome.message or outcome.status}",
-            hint="try it on mock data with `saggar quote`; what it had been answered is spent",
+            hint="mend it and submit it again; what it had been answered is spent",
             code=f"isolation.guest_failed.{outcome.status}",
         )
+    _check_writable(outcome.outputs)
     return outcome.outputs, dict(guests.report.versions)
+
+
+def _check_writable(outputs: dict[str, Any]) -> None:
+    """Raise `GateError` where an output has no canonical form, such as an integer beyond 2**53."""
+    try:
+        canonical_release_bytes(outputs)
+    except CanonicalError as error:
+        raise GateError(
+            f"an output of the program cannot be written: {error.message}",
+            hint="return such numbers as floats or as text",
+            code="job.gate.type",
+        ) from error
 
 
 def _close(

@@ -15,6 +15,7 @@ from sandbox.model.description import DatasetDescription
 from sandbox.model.digest import digest_of_record
 from sandbox.model.entry import EntryKind
 from sandbox.model.exact import parse_exact
+from sandbox.model.job import JobSpec
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.question import Question
 from sandbox.model.transcript import Exchange
@@ -83,27 +84,11 @@ class Questioner:
     def answer_request(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the reply to a program's request, as the wire carries it."""
         try:
-            return {"ok": True, "answer": self.answer(self._question(request))}
+            return {"ok": True, "answer": self.answer(question_of(request, self._spec, self._filter.remaining))}
         except SaggarError as error:
             refusal = {"code": error.code, "message": error.message, "hint": error.hint}
             self.refusals.append({"after": len(self.exchanges), **refusal})
             return {"ok": False, **refusal}
-
-    def _question(self, request: dict[str, Any]) -> Question:
-        share = request.get("share")
-        portion = parse_exact(share) if share is not None else self._default_share()
-        rows, groups = request.get("rows"), request.get("groups")
-        spec = self._spec
-        return Question(
-            str(request["sql"]),
-            spec.loss.scaled(portion),
-            spec.rows if rows is None else rows,
-            spec.groups if groups is None else groups,
-        )
-
-    def _default_share(self) -> Fraction:
-        """Return half of what remains, so that a program that names no shares never runs dry."""
-        return self._filter.remaining.rho / self._spec.loss.rho / 2 if self._spec.loss.rho else Fraction(0)
 
     def _check_admitted(self, query: CheckedQuery) -> None:
         admitted = dict(self._reserved.admitted.reads).get(query.dataset)
@@ -120,3 +105,29 @@ class Questioner:
                 hint="declare it under `reads` in the job file and submit again",
                 code="policy.columns_not_declared",
             )
+
+
+def question_of(request: dict[str, Any], spec: JobSpec, remaining: PrivacyLoss) -> Question:
+    """Return the question that a program's request stands for; a pure function, so that an auditor can do it again.
+
+    A request that names no share gets half of what remains, so that a program that never names one never runs dry.
+
+    Args:
+        request: `sql`, and where given `share`, `rows`, `groups`.
+        spec: the job.
+        remaining: what the job has left.
+
+    Raises:
+        ExactError: the share is not an exact amount between 0 and 1.
+    """
+    share, rows, groups = request.get("share"), request.get("rows"), request.get("groups")
+    if share is not None:
+        portion = parse_exact(share)
+    else:
+        portion = remaining.rho / spec.loss.rho / 2 if spec.loss.rho else Fraction(0)
+    return Question(
+        str(request["sql"]),
+        spec.loss.scaled(portion),
+        spec.rows if rows is None else rows,
+        spec.groups if groups is None else groups,
+    )

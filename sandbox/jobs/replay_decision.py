@@ -2,7 +2,7 @@
 
 For each `job.decided` entry, in this order:
 1. the request is the one that the signed spec, its code, the registered agreement and descriptions, and the log's time
-   give: a decision about another request would say nothing about this job;
+   give: a decision about another request would say nothing about this job; both parties signed the agreement;
 2. the policy set that was in force decides it the same, clause by clause;
 3. the vault opened what the request reads, and nothing else.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from policies.decide import DecisionRequest, decide, described_columns
 from policies.policy_set import PolicySet
 from sandbox.jobs.admit import NO_PROGRAM
+from sandbox.jobs.agree import check_parties
 from sandbox.jobs.replay_bundle import Bundle, mismatch
 from sandbox.jobs.stages import Reads
 from sandbox.model.agreement import Agreement, SignedAgreement
@@ -89,5 +90,7 @@ def _reads(bundle: Bundle, spec: JobSpec, tables: dict[str, DatasetDescription])
 def _agreement(bundle: Bundle, name: str, *, before: int) -> Agreement | None:
     for entry in bundle.entries[:before]:
         if entry.kind is EntryKind.AGREEMENT_REGISTERED and entry.body["name"] == name:
-            return SignedAgreement.parse(parse_canonical(bundle.document(entry.body["agreement"]))).agreement
+            signed = SignedAgreement.parse(parse_canonical(bundle.document(entry.body["agreement"])))
+            check_parties(signed, {key.key_id: key for key in bundle.keys})
+            return signed.agreement
     return None

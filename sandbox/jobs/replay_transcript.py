@@ -18,6 +18,7 @@ from sandbox.crypto.keys import PrivateKey
 from sandbox.crypto.signing import verify_signature
 from sandbox.jobs.gate import check_permit, gate_outputs
 from sandbox.jobs.measuring import program_seed
+from sandbox.jobs.questions import question_of
 from sandbox.jobs.replay_bundle import Bundle, mismatch
 from sandbox.jobs.replay_decision import tables_for
 from sandbox.model.canonical import canonical_bytes, canonical_release_bytes, parse_canonical
@@ -25,7 +26,7 @@ from sandbox.model.digest import short
 from sandbox.model.entry import Entry, EntryKind
 from sandbox.model.job import SIGNING_CONTEXT, JobKind, JobSpec
 from sandbox.model.keys import Role, Signature, decode_base64
-from sandbox.model.loss import NO_LOSS
+from sandbox.model.loss import NO_LOSS, PrivacyLoss
 from sandbox.model.release import Release
 from sandbox.model.transcript import SEALING_CONTEXT, Exchange, Transcript
 from sandbox.privacy.check import check_question
@@ -109,30 +110,43 @@ def _rerun(bundle: Bundle, spec: JobSpec, transcript: Transcript, guests: Guests
         raise mismatch(subject, "a program can only be run again behind walls, and none were offered")
     source = bundle.document(spec.code).decode()
     program = Program(source, dict(spec.parameters), program_seed(transcript.job))
-    outcome = guests().run(program, _Recorded(transcript).answer)
+    recorded = _Recorded(spec, transcript)
+    outcome = guests().run(program, recorded.answer)
     if outcome.outputs is None:
         raise mismatch(subject, f"the program does not run again: {outcome.message or outcome.status}")
     if canonical_release_bytes(outcome.outputs) != canonical_release_bytes(transcript.outputs):
         raise mismatch(subject, "the program hands over other outputs than the recorded ones")
+    if not recorded.used_up:
+        raise mismatch(subject, "the program asks fewer questions than the recorded ones")
 
 
 class _Recorded:
-    """Answers a program from its transcript, in order, refusals included."""
+    """Answers a program from its transcript, in order, refusals included; each question must be the recorded one."""
 
-    def __init__(self, transcript: Transcript) -> None:
+    def __init__(self, spec: JobSpec, transcript: Transcript) -> None:
+        self._spec = spec
         self._exchanges: list[Exchange] = list(transcript.exchanges)
         self._refusals = list(transcript.refusals)
         self._answered = 0
+        self._remaining = spec.loss
+
+    @property
+    def used_up(self) -> bool:
+        """Whether everything on record was asked for."""
+        return self._answered == len(self._exchanges) and not self._refusals
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the recorded reply to the next request."""
         if self._refusals and self._refusals[0]["after"] == self._answered:
             refusal = self._refusals.pop(0)
             return {"ok": False, **{name: refusal[name] for name in ("code", "message", "hint")}}
-        if self._answered >= len(self._exchanges) or self._exchanges[self._answered].question.sql != request["sql"]:
-            return {"ok": False, "code": "job.replay_mismatch", "message": "no such answer on record", "hint": ""}
-        self._answered += 1
-        return {"ok": True, "answer": self._exchanges[self._answered - 1].answer}
+        if self._answered < len(self._exchanges):
+            exchange = self._exchanges[self._answered]
+            if exchange.question == question_of(request, self._spec, self._remaining):
+                self._answered += 1
+                self._remaining = self._remaining.minus(PrivacyLoss.parse(exchange.answer["loss"]))
+                return {"ok": True, "answer": exchange.answer}
+        return {"ok": False, "code": "job.replay_mismatch", "message": "no such answer on record", "hint": ""}
 
 
 def _replay_release(bundle: Bundle, settled: Entry, spec: JobSpec, transcript: Transcript, subject: str) -> None:

@@ -9,7 +9,7 @@ from sandbox.errors import JobError, SaggarError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.gate import check_permit
 from sandbox.jobs.publishing import publish, receipt_for
-from sandbox.jobs.stages import Gated, Measured, Released, Settled
+from sandbox.jobs.stages import Gated, Measured, Released, Reserved, Settled
 from sandbox.model.canonical import canonical_bytes
 from sandbox.model.digest import Digest
 from sandbox.model.entry import EntryKind
@@ -81,10 +81,16 @@ def duration_bucket_s(elapsed_s: float) -> int:
     return max(1, int(2 ** math.ceil(math.log2(max(elapsed_s, 1e-9)))))
 
 
-def _settlement(engine: Engine, measured: Measured, *, release: Digest | None, code: str | None) -> dict[str, object]:
-    reserved, transcript = measured.reserved, measured.transcript
+def pad_duration(engine: Engine, reserved: Reserved) -> int:
+    """Return the public duration in seconds, once it has passed; how a job ends must not show in a shorter one."""
     bucket_s = duration_bucket_s(engine.clock.monotonic_s() - reserved.started_s)
     engine.clock.sleep_until_s(reserved.started_s + bucket_s)
+    return bucket_s
+
+
+def _settlement(engine: Engine, measured: Measured, *, release: Digest | None, code: str | None) -> dict[str, object]:
+    reserved, transcript = measured.reserved, measured.transcript
+    bucket_s = pad_duration(engine, reserved)
     return {
         "job": transcript.job,
         "outcome": "failed" if release is None else "released",

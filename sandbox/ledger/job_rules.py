@@ -21,7 +21,9 @@ def job_submitted(state: State, entry: Entry, body: dict[str, Any]) -> State:
         )
     if body["agreement"] not in state.agreements:
         raise refused_entry(
-            "unknown_agreement", f"no agreement is called `{body['agreement']}`", "see `saggar agreements`"
+            "unknown_agreement",
+            f"no agreement is called `{body['agreement']}`",
+            "register it with `saggar agree register`",
         )
     if body["submitter"] not in state.keys:
         raise refused_entry(

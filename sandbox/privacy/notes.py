@@ -26,8 +26,10 @@ def bias_notes(plan: Plan, profile: Profile | None) -> list[str]:
         return [f"no row was left out: {plan.bounding}"]
     notes = [f"of one {unit} at most {plan.bound.rows} rows in {plan.bound.groups} groups count ({plan.bounding})"]
     lost = None if profile is None else profile.lost_share(plan.bound.rows)
-    if lost is None:
+    if profile is None:
         notes.append("how many rows the bound leaves out is not known: the dataset has no profile yet")
+    elif lost is None:
+        notes.append("how many rows the bound leaves out is not known: the dataset is too small for its profile")
     elif lost < Fraction(1, 1000):
         notes.append("the bound leaves out less than 0.1 % of all rows")
     else:

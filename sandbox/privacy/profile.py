@@ -44,7 +44,8 @@ class Profile:
     def lost_share(self, rows: int) -> Fraction | None:
         """Return about which share of rows lies beyond a bound of `rows` a unit, at least; None where unknown.
 
-        A unit in the open bin is taken to have one row more than the last closed one.
+        A unit in the open bin is taken to have one row more than the last closed one.  It is unknown where the data is
+        so small that the noise of the profile drowns it.
         """
         total = self.total_rows()
         if total <= 0:

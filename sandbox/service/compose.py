@@ -16,6 +16,7 @@ from sandbox.jobs.engine import Engine, Records
 from sandbox.jobs.export import adopt_policies
 from sandbox.jobs.publishing import publish
 from sandbox.jobs.recover import recover
+from sandbox.ledger.filesystem import check_file_system, read_mounts
 from sandbox.ledger.store import Ledger
 from sandbox.model.entry import EntryKind
 from sandbox.model.keys import PublicKey, Role, SuiteName
@@ -48,6 +49,7 @@ def initialise(directory: Path, *, suite: SuiteName, passphrase: str, origin: st
             hint="name a new directory; a state directory is never made over",
             code="ledger.state.exists",
         )
+    check_file_system(directory, read_mounts())
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     directory.chmod(0o700)
     sandbox_key = generate_key(_SANDBOX, Role.SANDBOX, suite)
@@ -134,7 +136,16 @@ def lazy_guests() -> Iterator[Callable[[], GuestHost]]:
 
 
 def register_key(engine: Engine, key: PublicKey) -> None:
-    """Log a public key, unless its name or id is taken."""
+    """Log a public key, unless its name or id is taken, or its role is one that `init` gives.
+
+    A sandbox that could register a second witness could be its own.
+    """
+    if key.role in (Role.SANDBOX, Role.WITNESS):
+        raise InputError(
+            f"a {key.role.value}'s key is made by `saggar init` and by nothing else",
+            hint="choose another role",
+            code="input.key_role",
+        )
     for known in engine.state().keys.values():
         if known.key_id == key.key_id or known.name == key.name:
             raise InputError(

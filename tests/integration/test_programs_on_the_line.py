@@ -11,7 +11,8 @@ from sandbox.model.entry import EntryKind
 from sandbox.model.job import JobState
 from sandbox.model.loss import NO_LOSS
 from sandbox.model.transcript import Transcript
-from sandbox.service.compose import lazy_guests, unlock_named
+from sandbox.service import compose
+from sandbox.service.compose import unlock_named
 from tests.conftest import MARKER, PASSPHRASE, PYTHON_JOB
 from tests.support.line_world import last, posted
 
@@ -142,7 +143,7 @@ def test_a_program_can_catch_a_refused_question_and_go_on_and_the_refusal_costs_
         assert refusal["code"].startswith(code)
         assert refusal["after"] == 1
         bundle = export_bundle(engine, by=engine.key.public.key_id)
-    with lazy_guests() as guests:
+    with compose.lazy_guests() as guests:
         replay_bundle(bundle, level=3, auditor=unlock_named(world.state, "auditor", PASSPHRASE), guests=guests)
 
 

@@ -12,7 +12,8 @@ from sandbox.jobs import admit, gate, measuring, questions, settling
 from sandbox.jobs.export import export_bundle
 from sandbox.jobs.replay import replay_bundle
 from sandbox.model.loss import PrivacyLoss
-from sandbox.service.compose import lazy_guests, unlock_named
+from sandbox.service import compose
+from sandbox.service.compose import unlock_named
 from tests.conftest import PASSPHRASE, PROGRAM, PYTHON_JOB, SQL, SQL_JOB
 
 WRONG_PURPOSE = SQL_JOB.replace("public-governance", "marketing")
@@ -27,7 +28,7 @@ def found_at(world, level):
     """Return the mismatch at `level`, after everything below it held."""
     bundle = bundle_of(world)
     auditor = unlock_named(world.state, "auditor", PASSPHRASE)
-    with lazy_guests() as guests:
+    with compose.lazy_guests() as guests:
         replay_bundle(bundle, level=level - 1, auditor=auditor, guests=guests)
         with pytest.raises(SaggarError) as found:
             replay_bundle(bundle, level=level, auditor=auditor, guests=guests)

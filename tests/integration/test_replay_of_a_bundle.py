@@ -9,7 +9,8 @@ from sandbox.errors import CheckpointError, LedgerError, ReplayMismatchError, Sa
 from sandbox.jobs.replay import replay_bundle
 from sandbox.ledger.checkpoint import parse_checkpoint, sign_checkpoint
 from sandbox.model.keys import Role, SuiteName
-from sandbox.service.compose import lazy_guests, unlock_named
+from sandbox.service import compose
+from sandbox.service.compose import unlock_named
 from tests.conftest import PASSPHRASE, copy_world
 from tests.support.line_world import files_below, saggar
 
@@ -27,7 +28,7 @@ def auditor(worked):
 
 
 def test_levels_0_to_3_hold_for_released_and_failed_jobs_of_both_kinds(worked, auditor):
-    with lazy_guests() as guests:
+    with compose.lazy_guests() as guests:
         findings = replay_bundle(worked.bundle, level=3, auditor=auditor, guests=guests)
     assert [f.level for f in findings] == sorted(f.level for f in findings)
     for subject, words in SUBJECT_WORDS.items():

@@ -366,7 +366,7 @@ def _too_thin(report: IsolationReport, least: Level) -> LayerMissingError:
     missing = report.missing_for(least)
     return LayerMissingError(
         f"this machine isolates programs at level {report.level.name.lower()}, below {least.name.lower()}",
-        hint="run `saggar doctor` for the layers that are missing, or lower the level in the configuration",
+        hint="run `saggar doctor` for the layers that are missing, and run on a machine that offers them",
         level=report.level.name.lower(),
         least=least.name.lower(),
         missing=[{"name": layer.name, "detail": layer.detail} for layer in missing],
