@@ -1,7 +1,7 @@
 """A small world that most tests need: a clinic's visits, sealed, with an agreement and four parties."""
 
-import os
 import contextlib
+import os
 import random
 import shutil
 import tempfile
@@ -295,7 +295,10 @@ def work_in(world: World) -> Worked:
         (PYTHON_JOB, PROGRAM.replace("    second =", "    raise ValueError('on purpose')\n    second =")),
         (PYTHON_JOB, PROGRAM.replace('"mean_days"', '"undeclared"')),
         (SQL_JOB, "SELECT reason, COUNT(*) AS n FROM visits WHERE secret_note = 'x' GROUP BY reason"),
-        (SQL_JOB.replace("{rho: 0.1}", "{rho: 0.1, delta: 1e-7}"), "SELECT reason, COUNT(*) AS n FROM visits GROUP BY reason"),
+        (
+            SQL_JOB.replace("{rho: 0.1}", "{rho: 0.1, delta: 1e-7}"),
+            "SELECT reason, COUNT(*) AS n FROM visits GROUP BY reason",
+        ),
     ):
         with contextlib.suppress(SaggarError):
             world.run(job, code)

@@ -115,6 +115,7 @@ def sign_agreement(
     """Sign an agreement as one of its parties."""
     from sandbox.crypto.signing import sign
     from sandbox.service.compose import open_records
+    from sandbox.service.files import write_durably
 
     with open_records(session.state) as records:
         parties = {key.name: key.key_id for key in records.state().keys.values()}
@@ -125,7 +126,8 @@ def sign_agreement(
     signature = sign(key, SIGNING_CONTEXT, canonical_bytes(signed.agreement.to_record()))
     others = tuple(s for s in signed.signatures if s.key_id != signature.key_id)
     target = out or file.with_suffix(".signed.json") if not file.name.endswith(".signed.json") else out or file
-    target.write_bytes(canonical_bytes(SignedAgreement(signed.agreement, (*others, signature)).to_record()))
+    document = canonical_bytes(SignedAgreement(signed.agreement, (*others, signature)).to_record())
+    write_durably(target, document, mode=0o644)
     console.print(f"[bold]{as_name}[/] signed agreement [bold]{signed.agreement.agreement}[/] into {target}")
 
 

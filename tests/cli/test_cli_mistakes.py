@@ -50,7 +50,9 @@ def test_every_command_explains_itself(words):
 
 
 def test_the_commands_of_the_readme_exist():
-    table = [line for line in (Path(__file__).parents[2] / "README.md").read_text().splitlines() if line.startswith("| `")]
+    table = [
+        line for line in (Path(__file__).parents[2] / "README.md").read_text().splitlines() if line.startswith("| `")
+    ]
     named = {word.strip("` ,") for line in table for word in line.split("|")[1].split(",")}
     assert named <= {words[0] for words in ALL}
     assert {"init", "ingest", "submit", "replay", "doctor"} <= named
@@ -114,7 +116,11 @@ MISTAKES = {
     "too much loss": (["submit", "expensive.yaml"], 4, "policy.denied"),
     "unknown signer": (["submit", "job_sql.yaml", "--as", "nobody"], 6, "vault.key_unavailable.no_file"),
     "not an operator": (["submit", "job_sql.yaml", "--as", "agency"], 10, "service.authentication.unknown_key"),
-    "unknown agreement": (["quote", "--sql", "SELECT 1", "--epsilon", "1", "--agreement", "x"], 4, "policy.agreement_unknown"),
+    "unknown agreement": (
+        ["quote", "--sql", "SELECT 1", "--epsilon", "1", "--agreement", "x"],
+        4,
+        "policy.agreement_unknown",
+    ),
     "unknown job": (["show", "ffffffff"], 3, "input.unknown_job"),
     "unknown exporter": (["export", "bundle", "--by", "nobody"], 3, "input.unknown_key"),
     "existing bundle": (["export", ".", "--by", "auditor"], 3, "input.exists"),
@@ -150,7 +156,13 @@ def test_none_of_the_mistakes_cost_anything(place):
     assert not (place.files / "releases").exists()
 
 
-USAGE = [["nosuch"], ["submit", "--nosuch"], ["keys", "new", "x"], ["keys", "new", "x", "--role", "king"], ["replay", ".", "--level", "7"]]
+USAGE = [
+    ["nosuch"],
+    ["submit", "--nosuch"],
+    ["keys", "new", "x"],
+    ["keys", "new", "x", "--role", "king"],
+    ["replay", ".", "--level", "7"],
+]
 
 
 @pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
@@ -181,7 +193,18 @@ def test_a_held_checkpoint_of_bytes_is_a_mistake_and_no_fault(worked, tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_told(place, tmp_path):
-    told = saggar("--state", place.state, "agree", "sign", "agreement.yaml", "--as", "agency", "--out", "no/such/dir/x.json", cwd=place.files)
+    told = saggar(
+        "--state",
+        place.state,
+        "agree",
+        "sign",
+        "agreement.yaml",
+        "--as",
+        "agency",
+        "--out",
+        "no/such/dir/x.json",
+        cwd=place.files,
+    )
     assert told.code in (3, 6), told.err
     told = saggar("keys", "new", "x", "--role", "auditor", "--out", place.files / "clinic.csv" / "below", cwd=tmp_path)
     assert told.code == 6, told.err

@@ -35,7 +35,9 @@ def signed_by(world, terms, *names):
 @pytest.mark.parametrize(("signer", "absent"), [("operator", "agency"), ("agency", "operator")])
 def test_one_signature_is_not_enough(world, signer, absent):
     with world.engine() as engine:
-        with pytest.raises(SignatureError, match=f"the {absent} `{absent}` has not signed agreement `second`") as refused:
+        with pytest.raises(
+            SignatureError, match=f"the {absent} `{absent}` has not signed agreement `second`"
+        ) as refused:
             register_agreement(engine, signed_by(world, terms_of(engine), signer))
         assert refused.value.code == "policy.signature.missing"
         assert "second" not in engine.state().agreements
@@ -97,6 +99,7 @@ DENIALS = {
     "column": (SQL_JOB, "SELECT COUNT(*) AS n FROM visits WHERE secret_note = 'x'", "columns-agreed"),
     "column of a program": (PYTHON_JOB.replace("[days, district]", "[days, secret_note]"), PROGRAM, "columns-agreed"),
     "loss": (SQL_JOB.replace("0.1", "0.51"), SQL, "job-loss-limit"),
+    "loss beyond all numbers": (SQL_JOB.replace("0.1", "1e300"), SQL, "job-loss-limit"),
     "delta": (SQL_JOB.replace("{rho: 0.1}", "{rho: 0.1, delta: 1e-5}"), SQL, "job-loss-limit"),
 }
 
@@ -202,7 +205,11 @@ def test_a_clock_that_goes_backwards_never_turns_the_log_back(world):
     with world.engine() as engine:
         run_job(engine, world.signed(engine, SQL_JOB, SQL))
         times = [entry.at for entry in engine.ledger.entries()]
-        early = replace(engine, clock=Moved(engine.clock, 0)) if times[-1][5:7] > "06" else replace(engine, clock=Moved(engine.clock, -1))
+        early = (
+            replace(engine, clock=Moved(engine.clock, 0))
+            if times[-1][5:7] > "06"
+            else replace(engine, clock=Moved(engine.clock, -1))
+        )
         assert early.clock.now() < times[-1]
         run_job(early, world.signed(early, SQL_JOB, SQL, nonce="early"))
         times = [entry.at for entry in engine.ledger.entries()]

@@ -52,7 +52,6 @@ def test_a_malformed_dataset_description_is_told_with_its_line(old, new, place):
     [
         ("product: P08", "product: [P08]", "[P08]"),
         ("code: question.sql", "code: ../question.sql", "../"),
-        ("loss: {rho: 0.1}", "loss: {rho: 1e400}", "1e400"),
         ("loss: {rho: 0.1}", "loss: {rho: much}", "much"),
         ("loss: {rho: 0.1}", "loss: {rho: -0.1}", "-0.1"),
         ("purpose: public-governance", "porpoise: public-governance", "porpoise"),

@@ -22,7 +22,17 @@ EACH = Fraction(2, 5)  # of 1 in the agreement: two fit, four do not
 def submit_all(world, names):
     running = [
         subprocess.Popen(
-            command("--state", world.state, "--wait", 100, "submit", world.files / name, "--out", world.files / "out", "--json"),
+            command(
+                "--state",
+                world.state,
+                "--wait",
+                100,
+                "submit",
+                world.files / name,
+                "--out",
+                world.files / "out",
+                "--json",
+            ),
             env=environment(),
             cwd=world.files,
             stdout=subprocess.PIPE,
@@ -70,7 +80,9 @@ def test_the_same_job_from_several_processes_is_paid_once_and_gives_one_release(
 
 def test_a_second_process_is_told_who_holds_the_state_within_its_wait(world):
     with world.engine():
-        told = saggar("--state", world.state, "--wait", 0.2, "submit", world.files / "job_sql.yaml", "--json", cwd=world.files)
+        told = saggar(
+            "--state", world.state, "--wait", 0.2, "submit", world.files / "job_sql.yaml", "--json", cwd=world.files
+        )
         read = saggar("--state", world.state, "budget", "--json", cwd=world.files)
     assert told.code == 10
     assert told.json["error"]["code"] == "service.state_busy"

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from sandbox.errors import JobError
 from sandbox.jobs.publishing import publish
 from sandbox.model.job import JobState
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
@@ -163,8 +164,6 @@ def test_a_job_that_was_settled_when_the_power_went_is_released_later_for_nothin
 def test_a_job_that_was_charged_for_a_crash_can_be_asked_again_by_its_nonce_only(driver, world):
     status, said = driver.run(world, "sql", "append", 5, "after")
     assert status == -signal.SIGKILL
-    from sandbox.errors import JobError
-
     with pytest.raises(JobError, match="already in the log as `recovered`") as refused:
         world.run()
     assert refused.value.code == "job.known"

@@ -8,7 +8,15 @@ import pytest
 
 from sandbox.client.submission import verify_release
 from sandbox.crypto.keys import generate_key
-from sandbox.errors import AuthenticationError, InclusionError, InputError, JobError, PolicyError, SaggarError, SignatureError
+from sandbox.errors import (
+    AuthenticationError,
+    InclusionError,
+    InputError,
+    JobError,
+    PolicyError,
+    SaggarError,
+    SignatureError,
+)
 from sandbox.jobs.line import run_job
 from sandbox.jobs.quoting import quote_job
 from sandbox.jobs.specify import specify
@@ -167,7 +175,12 @@ def test_a_quote_costs_nothing_and_leaves_log_accounts_and_documents_as_they_wer
     assert {line.account for line in quoted.accounts} == {AGREEMENT_ACCOUNT, "dataset:clinic/patient"}
     assert (quoted.question is None) == (job is PYTHON_JOB)
     json.dumps(quoted.to_record())
-    assert (files_below(world.state / "documents"), files_below(world.state / "vault"), size(world), posted(world)) == before
+    assert (
+        files_below(world.state / "documents"),
+        files_below(world.state / "vault"),
+        size(world),
+        posted(world),
+    ) == before
 
 
 def test_a_quote_says_what_a_submission_would_say(world):

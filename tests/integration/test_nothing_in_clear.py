@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import struct
 
 import pytest
@@ -52,7 +53,7 @@ def test_the_search_would_find_a_value_that_was_written_in_clear(fired):
 
 def test_no_column_lies_on_disk_as_plain_numbers_or_as_a_readable_table(fired):
     cents = [round(float(row["cost"]) * 100) for row in rows()]
-    words = {struct.pack("<qq", first, second) for first, second in zip(cents, cents[1:], strict=False)}
+    words = {struct.pack("<qq", first, second) for first, second in itertools.pairwise(cents)}
     words |= {struct.pack("<q", cent) for cent in cents if cent > 50_000}
     magic = (b"PAR1", b"ARROW1", b"DUCK")
     for name, data in files_below(fired.world.state).items():

@@ -52,7 +52,12 @@ def test_a_decision_that_the_policies_do_not_give_is_found_at_level_2(world, mon
         ("product", SQL_JOB.replace("P08", "P01"), SQL, {"product": "P08"}),
         ("loss", SQL_JOB, SQL, {"loss": PrivacyLoss.parse({"rho": "1/5", "delta": "0"})}),
         ("columns", SQL_JOB, SQL, {"reads": (("clinic", ("days", "district")),)}),
-        ("classes", SQL_JOB, SQL, {"description_columns": (("clinic", (("cost", "L1"), ("days", "L1"), ("district", "L1"))),)}),
+        (
+            "classes",
+            SQL_JOB,
+            SQL,
+            {"description_columns": (("clinic", (("cost", "L1"), ("days", "L1"), ("district", "L1"))),)},
+        ),
         ("time", SQL_JOB, SQL, {"at": "2099-01-01T00:00:00Z"}),
     ],
 )

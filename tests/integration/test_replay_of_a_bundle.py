@@ -143,7 +143,9 @@ def test_an_auditor_replays_and_verifies_on_another_machine_without_the_state(wo
     made = saggar("--state", world.state, "export", tmp_path / "bundle", "--by", "auditor", "--json", cwd=tmp_path)
     assert made.code == 0, made.err
     assert made.json["files"] == len(files_below(tmp_path / "bundle"))
-    submitted = saggar("--state", world.state, "submit", world.files / "job_sql.yaml", "--out", tmp_path / "out", cwd=tmp_path)
+    submitted = saggar(
+        "--state", world.state, "submit", world.files / "job_sql.yaml", "--out", tmp_path / "out", cwd=tmp_path
+    )
     assert submitted.code == 0, submitted.err
     assert "receipt verified" in submitted.out
 
@@ -159,7 +161,9 @@ def test_an_auditor_replays_and_verifies_on_another_machine_without_the_state(wo
     assert told.code == 0, told.err
     assert {finding["level"] for finding in told.json} == {0, 1, 2, 3}
     trusted = away / "bundle" / "trust.json"
-    told = saggar("--state", nowhere, "verify", "bundle", "bundle", "--trust", trusted, cwd=away, SAGGAR_PASSPHRASE=None)
+    told = saggar(
+        "--state", nowhere, "verify", "bundle", "bundle", "--trust", trusted, cwd=away, SAGGAR_PASSPHRASE=None
+    )
     assert told.code == 0, told.err
     assert "everything holds" in told.out
 
@@ -175,7 +179,7 @@ def test_an_auditor_replays_and_verifies_on_another_machine_without_the_state(wo
     assert "ledger.inclusion.release" in told.err
     assert not nowhere.exists()
 
-    victim = sorted((away / "bundle" / "documents").iterdir())[0]
+    victim = min((away / "bundle" / "documents").iterdir())
     data = victim.read_bytes()
     victim.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     told = saggar("--state", nowhere, "replay", "bundle", "--json", cwd=away, SAGGAR_PASSPHRASE=None)

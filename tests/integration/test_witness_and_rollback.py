@@ -110,7 +110,9 @@ def test_a_shorter_log_than_the_witness_saw_is_called_rolled_back(world, tmp_pat
     world.run()
     world.run(nonce="2")
     put_back(world, tmp_path / "kept")
-    with pytest.raises(ConsistencyError, match=rf"the witness has seen {seen + 14} entries, this log has {seen + 7}") as refused:
+    with pytest.raises(
+        ConsistencyError, match=rf"the witness has seen {seen + 14} entries, this log has {seen + 7}"
+    ) as refused:
         world.run()
     assert refused.value.code == "ledger.consistency.rolled_back"
     assert "rolled back" in refused.value.hint

@@ -82,13 +82,17 @@ def test_a_number_is_one_finite_number(value):
     assert refused.value.code == "job.gate.type"
 
 
-@pytest.mark.parametrize("output", [None, 1.5, [], {"value": 1.5}, GOOD["table"]], ids=["none", "bare", "list", "no kind", "table"])
+@pytest.mark.parametrize(
+    "output", [None, 1.5, [], {"value": 1.5}, GOOD["table"]], ids=["none", "bare", "list", "no kind", "table"]
+)
 def test_a_number_has_the_form_of_one(output):
     with pytest.raises(GateError, match="should be one finite number"):
         gated({"number": output})
 
 
-@pytest.mark.parametrize("output", [None, [], {"kind": "number", "value": 1}, {"kind": "answer"}], ids=["none", "list", "number", "answer"])
+@pytest.mark.parametrize(
+    "output", [None, [], {"kind": "number", "value": 1}, {"kind": "answer"}], ids=["none", "list", "number", "answer"]
+)
 def test_a_table_has_the_form_of_one(output):
     with pytest.raises(GateError, match="output `table` should be a table") as refused:
         gated({"table": output})
@@ -173,7 +177,9 @@ def key(request):
 
 def permit_by(key, outputs, *, job=JOB, transcript=CODE, checks=CHECKS):
     output = digest_of(canonical_release_bytes(outputs))
-    return Permit(job, output, transcript, checks, sign(key, PERMIT_CONTEXT, Permit.signed_bytes(job, output, transcript, checks)))
+    return Permit(
+        job, output, transcript, checks, sign(key, PERMIT_CONTEXT, Permit.signed_bytes(job, output, transcript, checks))
+    )
 
 
 def check(permit, key, **changes):

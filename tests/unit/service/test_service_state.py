@@ -36,7 +36,11 @@ def test_a_new_state_directory_is_its_owners_alone_and_already_cosigned(tmp_path
     make(tmp_path / "state")
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     with open_records(tmp_path / "state") as records:
-        assert [entry.kind.value for entry in records.ledger.entries()] == ["log.opened", "key.registered", "policy.adopted"]
+        assert [entry.kind.value for entry in records.ledger.entries()] == [
+            "log.opened",
+            "key.registered",
+            "policy.adopted",
+        ]
         assert len(list(records.ledger.checkpoints())) == 1
         record = trust_record(records)
     assert record["origin"] == "unit.example/log"
@@ -133,7 +137,9 @@ def test_the_kernel_lets_the_state_go_when_its_holder_is_killed(tmp_path):
         "with hold_state(Path(sys.argv[1]), purpose='held', wait_s=0):\n"
         "    print('held', flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(StateBusyError, match="`held`"), hold_state(tmp_path, purpose="x", wait_s=0):
             pass
