@@ -1,0 +1,1 @@
+"""Examples that run: real data, a description, an agreement, jobs, and attacks that are refused."""
