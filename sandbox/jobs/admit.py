@@ -20,6 +20,7 @@ from sandbox.model.job import JobKind, JobSpec
 from sandbox.model.keys import Role
 from sandbox.model.question import Question
 from sandbox.privacy.check import check_question
+from sandbox.privacy.plan import plan_query
 from sandbox.privacy.query import CheckedQuery
 
 NO_PROGRAM: dict[str, Any] = {"level": "no-program"}
@@ -36,6 +37,8 @@ def admit(engine: Engine, submitted: Submitted) -> Admitted:
     with refused_at(engine, submitted.job, "admit"):
         agreement = agreement_of(engine, spec.agreement).agreement
         query, isolation = check_code(engine, spec, submitted.code)
+        if query is not None:
+            plan_query(query, spec.loss)  # A loss that cannot pay for the question is told before anything is held.
         reads: Reads = spec.reads if query is None else ((query.dataset, tuple(query.columns)),)
         descriptions = check_reads(engine, spec, reads)
         if not engine.trusted(Role.AUDITOR):

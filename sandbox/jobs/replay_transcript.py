@@ -22,7 +22,7 @@ from sandbox.jobs.questions import question_of
 from sandbox.jobs.replay_bundle import Bundle, mismatch
 from sandbox.jobs.replay_decision import tables_for
 from sandbox.model.canonical import canonical_bytes, canonical_release_bytes, parse_canonical
-from sandbox.model.digest import short
+from sandbox.model.digest import digest_of_record, short
 from sandbox.model.entry import Entry, EntryKind
 from sandbox.model.job import SIGNING_CONTEXT, JobKind, JobSpec
 from sandbox.model.keys import Role, Signature, decode_base64
@@ -94,6 +94,7 @@ def _replay_answers(
     tables = tables_for(bundle, spec)
     if len(sealed) != len(transcript.exchanges):
         raise mismatch(subject, "the sealed part has another number of questions than the transcript")
+    _check_logged(bundle, settled, transcript, subject)
     total = NO_LOSS
     for exchange, secret in zip(transcript.exchanges, sealed, strict=True):
         plan = plan_query(check_question(exchange.question, tables), exchange.question.loss)
@@ -101,8 +102,28 @@ def _replay_answers(
             raise mismatch(subject, "a recorded question gives another plan than the recorded one")
         verify_measured(plan, exchange.answer, secret)
         total += plan.loss
-    if total.to_record() != settled.body["posted"]:
+    if settled.body["release"] is not None and total.to_record() != settled.body["posted"]:
         raise mismatch(f"log entry {settled.seq}", "the answers cost another loss than was posted")
+
+
+def _check_logged(bundle: Bundle, settled: Entry, transcript: Transcript, subject: str) -> None:
+    """Raise unless the log has the transcript's questions, and posts what they cost.
+
+    A question that was paid for and then failed (a broken seal) is in the log and has no answer: only in a job that
+    failed, and only as its last.
+    """
+    logged = [e for e in bundle.entries if e.kind is EntryKind.QUESTION_ANSWERED and e.body["job"] == transcript.job]
+    asked = [digest_of_record(exchange.question.to_record()) for exchange in transcript.exchanges]
+    unanswered = len(logged) - len(asked)
+    if [entry.body["question"] for entry in logged][: len(asked)] != asked or not 0 <= unanswered <= 1:
+        raise mismatch(subject, "the log has other questions than the transcript")
+    if unanswered and settled.body["release"] is not None:
+        raise mismatch(subject, "a released job has a question without an answer")
+    total = NO_LOSS
+    for entry in logged:
+        total += PrivacyLoss.parse(entry.body["loss"])
+    if total.to_record() != settled.body["posted"]:
+        raise mismatch(f"log entry {settled.seq}", "the questions in the log cost another loss than was posted")
 
 
 def _rerun(bundle: Bundle, spec: JobSpec, transcript: Transcript, guests: Guests | None, subject: str) -> None:

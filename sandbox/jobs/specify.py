@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sandbox.errors import SaggarError
+from sandbox.errors import ExactError, SaggarError
 from sandbox.jobs.engine import Records
 from sandbox.jobs.registry import snapshot_of, tables_of
 from sandbox.model.digest import digest_of
@@ -41,8 +41,16 @@ def specify(records: Records, job: JobFile, code: str, *, nonce: str | None = No
 def loss_of(job: JobFile) -> PrivacyLoss:
     """Return the exact loss a job file asks for, from rho and delta or from epsilon and delta."""
     if isinstance(job.loss, PrivacyLoss):
-        return job.loss
-    return loss_from_epsilon(parse_exact(job.loss.epsilon), parse_exact(job.loss.delta))
+        loss = job.loss
+    else:
+        loss = loss_from_epsilon(parse_exact(job.loss.epsilon), parse_exact(job.loss.delta))
+    try:
+        return PrivacyLoss.parse(loss.to_record())
+    except ExactError as error:
+        raise ExactError(
+            "the job's loss is larger or finer than an account can hold",
+            hint="ask for a loss such as `rho: 0.01`, or `epsilon: 0.5` with `delta: 1e-7`",
+        ) from error
 
 
 def _datasets(records: Records, spec: JobSpec, code: str) -> list[str]:

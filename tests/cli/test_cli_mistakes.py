@@ -21,7 +21,7 @@ from sandbox.errors import (
     VaultError,
 )
 from tests.conftest import SQL_JOB
-from tests.support.line_world import posted, saggar, size
+from tests.support.line_world import PASSPHRASE, Told, posted, saggar, size
 
 FAMILIES = {
     SaggarError: 1, InputError: 3, PolicyError: 4, PrivacyError: 5, VaultError: 6, LedgerError: 7, IsolationError: 8,
@@ -135,12 +135,24 @@ MISTAKES = {
 WITH_JSON = {"submit", "quote", "show", "export", "replay", "ingest", "budget"}
 
 
+AS_PROCESSES = {"no state", "unknown column", "wrong purpose", "unknown signer", "not an operator", "both"}
+"""One of each family runs as a process of its own; the others in this one, through the same door, to save minutes."""
+
+
+def run_here(*arguments):
+    done = CliRunner(env={"SAGGAR_PASSPHRASE": PASSPHRASE}).invoke(app, [str(word) for word in arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return Told(done.exit_code, done.stdout, done.stderr)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_with_its_code_a_hint_and_the_exit_code_of_its_family(place, mistake):
+def test_a_mistake_is_told_with_its_code_a_hint_and_the_exit_code_of_its_family(place, mistake, monkeypatch):
     arguments, code, error = MISTAKES[mistake]
     state = place.files / "absent" if mistake == "no state" else place.state
     wants_json = arguments[0] in WITH_JSON
-    told = saggar("--state", state, *arguments, *(["--json"] if wants_json else []), cwd=place.files)
+    words = ["--state", state, *arguments, *(["--json"] if wants_json else [])]
+    monkeypatch.chdir(place.files)
+    told = saggar(*words, cwd=place.files) if mistake in AS_PROCESSES else run_here(*words)
     assert told.code == code, told.err
     assert told.err.startswith(f"refused {error}")
     assert "\nhint: " in told.err
@@ -202,7 +214,7 @@ def test_a_place_that_cannot_be_written_is_told(place, tmp_path):
         "--as",
         "agency",
         "--out",
-        "no/such/dir/x.json",
+        "clinic.csv/x.json",
         cwd=place.files,
     )
     assert told.code in (3, 6), told.err

@@ -3,13 +3,13 @@
 import pytest
 
 from connectors.csv_source import CsvSource
-from sandbox.errors import DescriptionError, FileFormatError, InputError
+from sandbox.errors import DescriptionError, FileFormatError, InputError, SaggarError
 from sandbox.jobs.ingest import ingest
 from sandbox.model.keys import SuiteName
 from sandbox.model.load_agreement import load_agreement
 from sandbox.model.load_description import load_description
 from sandbox.model.load_job import load_job
-from tests.conftest import AGREEMENT, DESCRIPTION, PYTHON_JOB, SQL_JOB
+from tests.conftest import AGREEMENT, DESCRIPTION, PYTHON_JOB, SQL, SQL_JOB
 from tests.support.line_world import DATASET_ACCOUNT, check_log, posted, size
 
 
@@ -62,6 +62,15 @@ def test_a_malformed_job_file_is_told_with_its_line(old, new, place):
     with pytest.raises(DescriptionError) as refused:
         load_job(text, "job.yaml")
     check(refused.value, line_of(text, place))
+
+
+@pytest.mark.parametrize("loss", ["{rho: 1e300}", "{rho: 1e-300}", "{epsilon: 1e300, delta: 1e-7}"])
+def test_a_loss_that_no_account_can_hold_is_an_input_error_and_not_the_ledgers(world, loss):
+    with pytest.raises(SaggarError) as refused:
+        world.run(SQL_JOB.replace("{rho: 0.1}", loss), SQL)
+    assert refused.value.code.startswith(("input.exact", "policy.denied", "privacy"))
+    assert len(refused.value.message) < 300
+    assert posted(world).rho == 0
 
 
 def test_an_output_of_a_kind_that_does_not_exist_is_told_with_its_line():

@@ -54,7 +54,7 @@ def test_level_3_without_the_auditors_key_says_so(worked):
 
 def test_level_3_with_somebody_elses_key_opens_nothing(worked):
     other = unlock_named(worked.world.state, "operator", PASSPHRASE)
-    with pytest.raises(ReplayMismatchError, match="nothing of job .* is sealed to key"):
+    with pytest.raises(ReplayMismatchError, match=r"nothing of job .* is sealed to key"):
         replay_bundle(worked.bundle, level=3, auditor=other)
 
 

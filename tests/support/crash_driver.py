@@ -2,7 +2,7 @@
 
 One request a line on standard input, one reply a line on standard output.  Each request is served by a fork of this
 process, so that the imports are paid once.  A request names a state directory, a job, and the moment to die: `n`-th
-append, `before` it, `inside` its transaction (written, not committed) or `after` it; or the `n`-th durable file, before
+append, `inside` its transaction (written, not committed) or `after` its commit; or the `n`-th durable file, before
 or after the rename.  The child tells what it was acknowledged (`appended`, `answered`, `released`) before it dies.
 """
 

@@ -79,7 +79,7 @@ def test_a_directory_that_is_no_state_directory_is_told_with_what_to_do(tmp_path
 @pytest.mark.parametrize("damage", [b"", b"{", b"{}", b'{"v":1}', b'{"demo":false,"origin":"x","suite":"rot13","v":1}'])
 def test_damaged_choices_are_told(tmp_path, damage):
     (tmp_path / "saggar.json").write_bytes(damage)
-    with pytest.raises(StateUnsafeError, match="`saggar.json` is damaged"):
+    with pytest.raises(StateUnsafeError, match=r"`saggar\.json` is damaged"):
         StateConfig.read(Layout(tmp_path))
 
 
