@@ -25,6 +25,7 @@ from sandbox.service.clock import SystemClock
 from sandbox.service.config import Layout, StateConfig
 from sandbox.service.documents import DocumentDirectory
 from sandbox.service.files import write_durably
+from sandbox.service.rekey import finish_relock
 from sandbox.service.state_lock import hold_state
 from sandbox.service.witness_client import LocalWitness
 from sandbox.vault.store import Vault
@@ -81,6 +82,7 @@ def open_engine(directory: Path, *, passphrase: str, purpose: str, wait_s: float
     config = StateConfig.read(layout)
     with ExitStack() as stack:
         stack.enter_context(hold_state(directory, purpose=purpose, wait_s=wait_s))
+        finish_relock(layout)
         key = unlock_named(directory, _SANDBOX, passphrase)
         witness = LocalWitness(layout.witness, passphrase, (config.origin, [key.public]))
         stack.callback(witness.close)
