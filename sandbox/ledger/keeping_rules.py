@@ -11,7 +11,7 @@ from sandbox.model.entry import Entry
 from sandbox.model.job import JobState
 from sandbox.model.keys import Role
 
-_UNDER_WAY = (JobState.RESERVED, JobState.OPENED, JobState.GATED)
+UNDER_WAY = (JobState.RESERVED, JobState.OPENED, JobState.GATED)
 
 
 def batch_received(state: State, _entry: Entry, body: dict[str, Any]) -> State:
@@ -34,7 +34,7 @@ def dataset_destroyed(state: State, _entry: Entry, body: dict[str, Any]) -> Stat
     for snapshot in body["snapshots"]:
         dataset = sealed_dataset(state, body["dataset"], snapshot)
     assert dataset is not None  # a set of one at least
-    running = [job for job in state.jobs.values() if job.state in _UNDER_WAY and dataset.account in job.accounts]
+    running = [job for job in state.jobs.values() if job.state in UNDER_WAY and dataset.account in job.accounts]
     if running:
         raise refused_entry("job_running", f"a job on `{dataset.dataset}` is under way", "wait until it ends")
     destroyed = tuple((snapshot, body["certificate"]) for snapshot in body["snapshots"])

@@ -12,6 +12,7 @@ from typing import Any
 from sandbox.crypto.keyfile import lock_key, unlock_key
 from sandbox.crypto.keys import PrivateKey, generate_key
 from sandbox.errors import InputError, KeyUnavailableError, StateUnsafeError
+from sandbox.jobs.destroy import finish_destruction
 from sandbox.jobs.engine import Engine, Records
 from sandbox.jobs.export import adopt_policies
 from sandbox.jobs.publishing import publish
@@ -99,6 +100,7 @@ def open_engine(directory: Path, *, passphrase: str, purpose: str, wait_s: float
         )
         adopt_policies(engine)
         recover(engine)
+        finish_destruction(engine)
         yield engine
 
 
