@@ -64,6 +64,10 @@ class Suite(Protocol):
         """Return the plaintext; raise `SealBrokenError` unless key, nonce, bytes and associated data all fit."""
         ...
 
+    def unseal_into(self, key: Data, nonce: Data, sealed: Data, aad: Data, room: memoryview) -> None:
+        """Write the plaintext into `room`, which has its length; what stands there after an error means nothing."""
+        ...
+
 
 @dataclass(frozen=True)
 class ProvidedSuite:
@@ -102,6 +106,10 @@ class ProvidedSuite:
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext, or raise `SealBrokenError`."""
         return self.aead.unseal(key, nonce, sealed, aad)
+
+    def unseal_into(self, key: Data, nonce: Data, sealed: Data, aad: Data, room: memoryview) -> None:
+        """Write the plaintext into `room`, or raise `SealBrokenError`; what stands there then means nothing."""
+        self.aead.unseal_into(key, nonce, sealed, aad, room)
 
 
 @cache

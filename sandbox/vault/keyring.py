@@ -364,9 +364,10 @@ def dataset_name(dataset: str) -> str:
 
 def _missing_half(side: Side, snapshot: str, owner: str) -> KeyUnavailableError:
     holder = f"the owner `{owner}`" if side == "owner" else "the platform"
+    act = "lend it with `saggar keys import-half`" if side == "owner" else "restore it from a backup"
     return KeyUnavailableError(
         f"the half of the key of snapshot `{snapshot[:12]}` that {holder} keeps is missing",
-        hint=f"{holder} must restore it; if it was destroyed, the snapshot cannot be opened again",
+        hint=f"{holder} must {act}; if it was destroyed, the snapshot cannot be opened again",
         code=f"vault.key_unavailable.{side}_half",
         snapshot=snapshot,
         owner=owner,
