@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sandbox import __version__
-from sandbox.cli import audit, datasets, demo, destruction, doctor, owner_half, setup, source, work
+from sandbox.cli import audit, datasets, demo, destruction, doctor, owner_half, setup, source, vault_cmd, work
 from sandbox.cli.session import session
 
 _EPILOG = (
@@ -56,6 +56,7 @@ audit.add_to(app)
 source.add_to(app, setup.keys)
 owner_half.add_to(setup.keys)
 destruction.add_to(app, setup.keys)
+vault_cmd.add_to(app)
 doctor.add_to(app)
 demo.add_to(app)
 

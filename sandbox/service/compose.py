@@ -26,6 +26,7 @@ from sandbox.service.clock import SystemClock
 from sandbox.service.config import Layout, StateConfig
 from sandbox.service.documents import DocumentDirectory
 from sandbox.service.files import write_durably
+from sandbox.service.hardening import forbid_core_dumps
 from sandbox.service.rekey import finish_relock
 from sandbox.service.state_lock import hold_state
 from sandbox.service.witness_client import LocalWitness
@@ -79,6 +80,7 @@ def open_engine(directory: Path, *, passphrase: str, purpose: str, wait_s: float
         StateBusyError: another process holds it.
         KeyUnavailableError: the passphrase is wrong.
     """
+    forbid_core_dumps()
     layout = Layout(directory)
     config = StateConfig.read(layout)
     with ExitStack() as stack:
