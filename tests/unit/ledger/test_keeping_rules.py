@@ -51,7 +51,12 @@ def test_a_destroyed_snapshot_is_gone_for_every_later_entry(founded: State) -> N
     up_to_opening = [(kind, opened[kind]) for kind in (K.JOB_SUBMITTED, K.JOB_DECIDED, K.BUDGET_RESERVED)]
     reserved = after(up_to_opening, state)
     assert refusal(reserved, K.VAULT_OPENED, opened[K.VAULT_OPENED]).code == "ledger.entry.destroyed"
-    profile = {"dataset": city.DATASET, "snapshot": city.SNAPSHOT, "loss": city.loss("1/1000"), "profile": city.digest("p")}
+    profile = {
+        "dataset": city.DATASET,
+        "snapshot": city.SNAPSHOT,
+        "loss": city.loss("1/1000"),
+        "profile": city.digest("p"),
+    }
     assert refusal(state, K.DATASET_PROFILED, profile).code == "ledger.entry.destroyed"
     again = DESTROYED | {"certificate": city.digest("another")}
     assert refusal(state, K.DATASET_DESTROYED, again).code == "ledger.entry.destroyed"

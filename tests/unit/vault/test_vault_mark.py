@@ -104,7 +104,9 @@ def test_an_append_holds_the_old_rows_and_the_new(
     old, new = tools.make_batches(300), tools.make_batches(200, seed=5)
     first = seal(old, partitions=2)
     second = seal(
-        (batch for part in (vault.rows(first.digest(), trusted), new) for batch in part), partitions=2, parent=first.digest()
+        (batch for part in (vault.rows(first.digest(), trusted), new) for batch in part),
+        partitions=2,
+        parent=first.digest(),
     )
     names = [name for name, _ in second.columns[2:]]
     with vault.open_snapshot(second.digest(), names, trusted) as opened:

@@ -66,6 +66,11 @@ def rows_of(vault: Vault, snapshot: Digest, trusted: list) -> int:
         return sum(table.num_rows for table in opened.partitions())
 
 
+def open_all(vault: Vault, trusted: list, *, past: bool) -> None:
+    for snapshot in vault.snapshots():
+        vault.open_snapshot(snapshot, [], trusted, past=past)
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -90,13 +95,17 @@ def test_a_rotation_leaves_every_sealed_byte_and_gives_every_key_a_new_wrapping(
     after = files(vault._directory / "keys")
     assert set(after) == set(keys)
     touched = {name.partition("/")[0] for name in after if after[name] != keys[name]}
-    assert touched == ({"datasets", "platform", "owner", "marks"} if which == "dataset" else {"master", "datasets", "escrow"})
+    assert touched == (
+        {"datasets", "platform", "owner", "marks"} if which == "dataset" else {"master", "datasets", "escrow"}
+    )
     assert rows_of(vault if which == "dataset" else reopened(vault), sealed, trusted) == ROWS
     now = vault.keyring.dataset("hospital")
     assert (now.tokens, now.partition) == (before.tokens, before.partition)
 
 
-def test_after_a_rotation_the_old_versions_of_key_files_open_nothing(vault: Vault, sealed: Digest, trusted: list) -> None:
+def test_after_a_rotation_the_old_versions_of_key_files_open_nothing(
+    vault: Vault, sealed: Digest, trusted: list
+) -> None:
     keys = vault._directory / "keys"
     old = files(keys)
     rotate_dataset(vault.keyring, "hospital")
@@ -104,8 +113,7 @@ def test_after_a_rotation_the_old_versions_of_key_files_open_nothing(vault: Vaul
         current = (keys / name).read_bytes()
         (keys / name).write_bytes(old[name])
         with pytest.raises(SealBrokenError, match="hangs under a version that is no longer kept") as caught:
-            for snapshot in vault.snapshots():
-                vault.open_snapshot(snapshot, [], trusted, past=not name.startswith("marks/"))
+            open_all(vault, trusted, past=not name.startswith("marks/"))
         assert caught.value.details["object"] == f"keys/{name}"
         (keys / name).write_bytes(current)
     rotate_master(vault.keyring, PASSPHRASE)
@@ -144,7 +152,9 @@ def test_a_crash_at_any_write_leaves_a_vault_that_opens_and_a_rotation_that_can_
         assert len(again.keyring.ring.keys) == 1
 
 
-def test_between_the_two_halves_of_a_master_rotation_both_keys_open(vault: Vault, sealed: Digest, trusted: list) -> None:
+def test_between_the_two_halves_of_a_master_rotation_both_keys_open(
+    vault: Vault, sealed: Digest, trusted: list
+) -> None:
     old = files(vault._directory / "keys" / "datasets")
     begin_master(vault.keyring, PASSPHRASE)
     for name, data in old.items():
