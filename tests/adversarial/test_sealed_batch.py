@@ -62,7 +62,7 @@ def keys(request: pytest.FixtureRequest) -> SimpleNamespace:
     )
 
 
-def source(path: Path, rows: int = 300, broken: bool = False) -> CsvSource:
+def source(path: Path, rows: int = 300, *, broken: bool = False) -> CsvSource:
     lines = ["patient,days,note,secret"]
     lines += [f"P{n % 70}-{MARKER},{n % 15},{MARKER}-{n},{int(n % 50 == 0)}" for n in range(rows)]
     lines += ["P1,many,x,0"] if broken else []
