@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -79,6 +80,10 @@ class ProvidedSuite:
     hashes: HashFamily
     tag_bytes: int = TAG_BYTES
     nonce_bytes: int = NONCE_BYTES
+
+    def __reduce__(self) -> tuple[Callable[[SuiteName], Suite], tuple[SuiteName]]:
+        """Let another process choose its own providers: a library's handle does not travel."""
+        return suite, (self.name,)
 
     @property
     def key_bytes(self) -> int:

@@ -134,7 +134,11 @@ def test_a_crash_with_open_columns_leaves_no_plaintext(world, own_temp):
     folder = own_temp / "cwd"
     folder.mkdir()
     ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=folder, env=dict(os.environ), capture_output=True, text=True
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=folder,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
     )
     assert ran.stdout == "open\n", ran.stderr
     assert ran.returncode == -signal.SIGSEGV
