@@ -76,8 +76,8 @@ def describe() -> DatasetDescription:
     def column(name: str, kind: ColumnKind, upper: int | None = None, step: Fraction | None = None) -> Column:
         return Column(
             name=name, source=name, kind=kind, label_en=name, label_zh=name, classification="L3", nullable=False,
-            null_values=(), lower=None if upper is None else Fraction(0), upper=None if upper is None else Fraction(upper),
-            resolution=step, domain=None,
+            null_values=(), lower=None if upper is None else Fraction(0),
+            upper=None if upper is None else Fraction(upper), resolution=step, domain=None,
         )  # fmt: skip
 
     columns = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated, Any
 
 import typer
@@ -19,12 +20,13 @@ def add_to(app: typer.Typer) -> None:
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Check walls, cryptography, versions and the state directory; exit 8 where the walls are below standard 体检."""
     from sandbox.crypto.selftest import provider_reports
-    from sandbox.runtime.host.guests import GuestHost
     from sandbox.runtime.host.report import Level
+    from sandbox.runtime.host.zygote_process import GUEST_COMMAND, ZygoteProcess
     from sandbox.service.compose import versions
 
-    with GuestHost(least=Level.NONE) as host:
-        walls = host.report
+    # Not a `GuestHost`: it refuses to start where the walls are too low, and that is what is to be reported.
+    with closing(ZygoteProcess(GUEST_COMMAND)) as zygote:
+        walls = zygote.report
     providers = provider_reports()
     state = _state_report()
     if as_json:

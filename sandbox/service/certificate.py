@@ -60,7 +60,9 @@ def make_identity(name: str, suite: SuiteName, *, not_before: str, not_after: st
             f"`{name}` cannot name a certificate", hint="use 1 to 64 printable letters", code="input.certificate"
         )
     try:
-        begin, end = (datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ") for text in (not_before, not_after))
+        begin, end = (
+            datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) for text in (not_before, not_after)
+        )
     except ValueError as error:
         raise InputError(
             "a certificate's time is not UTC", hint="write `2027-01-31T08:00:00Z`", code="input.certificate"
@@ -89,8 +91,8 @@ def _p256_identity(name: str, begin: datetime, end: datetime) -> TlsIdentity:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(begin.replace(tzinfo=UTC))
-        .not_valid_after(end.replace(tzinfo=UTC))
+        .not_valid_before(begin)
+        .not_valid_after(end)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
