@@ -103,7 +103,7 @@ class OpenedSnapshot:
 
         Raises:
             SealBrokenError: an object is missing, or is not what was sealed.
-            KeyUnavailableError: the snapshot was closed (`vault.key_unavailable.closed`), or a column is not one of those
+            KeyUnavailableError: the snapshot was closed (`vault.key_unavailable.closed`), or a column is none of those
                 that were opened (`vault.key_unavailable.column`).
         """
         if self._closed:

@@ -15,7 +15,6 @@ from sandbox.crypto.libgcrypt import LibgcryptSm4Gcm
 from sandbox.crypto.providers import Candidate, choose, sm2
 from sandbox.crypto.sm2 import identity_digest
 from sandbox.errors import SealBrokenError, SignatureError, VaultError
-from sandbox.model.digest import hash_bytes
 
 
 def _sm4():

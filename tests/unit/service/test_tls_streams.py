@@ -121,11 +121,13 @@ def test_a_connection_that_is_cut_is_not_taken_for_a_farewell(identity):
         stream.send(b"half")
         stream._connection.sock_shutdown(socket.SHUT_RDWR)
 
-    with TlsServer(server_context(identity), cut) as server:
-        with connect(server.address, client_context(identity.suite, identity.certificate)) as stream:
-            assert stream.receive() == b"half"
-            with pytest.raises(UnavailableError, match="the connection broke off"):
-                stream.receive()
+    with (
+        TlsServer(server_context(identity), cut) as server,
+        connect(server.address, client_context(identity.suite, identity.certificate)) as stream,
+    ):
+        assert stream.receive() == b"half"
+        with pytest.raises(UnavailableError, match="the connection broke off"):
+            stream.receive()
 
 
 def test_nobody_at_home_is_told_so():
