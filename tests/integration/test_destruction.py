@@ -114,7 +114,7 @@ def test_the_certificate_is_verified_offline_and_every_change_is_noticed(world: 
     with pytest.raises(LedgerError, match="which is not trusted here"):
         verify_destruction(raw, [key for key in keys if key.name != "health"], trusted)
     elsewhere = Trusted("other.example/log", trusted.sandbox_keys, trusted.witness_keys)
-    with pytest.raises(LedgerError, match="of the log `test.example/log`"):
+    with pytest.raises(LedgerError, match=r"of the log `test\.example/log`"):
         verify_destruction(raw, keys, elsewhere)
 
 
