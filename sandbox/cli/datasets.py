@@ -36,6 +36,7 @@ def ingest(
     owner: Annotated[str, typer.Option(help="The department's key name; half of the snapshot key is its own.")],
     suite: Annotated[SuiteName | None, typer.Option(help="Default: the state's suite.")] = None,
     encoding: Annotated[str, typer.Option(help="utf-8, utf-8-sig or gb18030.")] = "utf-8",
+    append: Annotated[bool, typer.Option("--append", help="Keep the current snapshot's rows beside the new.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the quality report as JSON.")] = False,
 ) -> None:
     """Read a department's file, apply its exclusion rules, and seal it as a snapshot 入窑."""
@@ -72,7 +73,7 @@ def ingest(
             reports.append(reader)
             return reader
 
-        sealed = seal_rows(engine, described, rows, suite=chosen, owner=owner)
+        sealed = seal_rows(engine, described, rows, suite=chosen, owner=owner, append=append)
     report = reports[0].report()
     if as_json:
         print_json({"dataset": sealed.dataset, "snapshot": sealed.snapshot, "report": report.to_record()})

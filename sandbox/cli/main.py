@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sandbox import __version__
-from sandbox.cli import audit, datasets, demo, doctor, setup, work
+from sandbox.cli import audit, datasets, demo, destruction, doctor, owner_half, setup, source, vault_cmd, work
 from sandbox.cli.session import session
 
 _EPILOG = (
@@ -53,6 +53,10 @@ setup.add_to(app)
 datasets.add_to(app)
 work.add_to(app)
 audit.add_to(app)
+source.add_to(app, setup.keys)
+owner_half.add_to(setup.keys)
+destruction.add_to(app, setup.keys)
+vault_cmd.add_to(app)
 doctor.add_to(app)
 demo.add_to(app)
 

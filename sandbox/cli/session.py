@@ -83,6 +83,23 @@ def own_key(name: str, key_file: Path | None, passphrase: str | None = None) -> 
     return unlock_key(raw, passphrase or passphrase_for(name))
 
 
+def new_passphrase(name: str) -> str:
+    """Return the new passphrase of key `name`: SAGGAR_PASSPHRASE_NEW, or typed twice.
+
+    Raises:
+        KeyUnavailableError: the variable is not set and there is nobody to ask.
+    """
+    if os.environ.get("SAGGAR_PASSPHRASE_NEW"):
+        return os.environ["SAGGAR_PASSPHRASE_NEW"]
+    if sys.stdin.isatty():
+        return str(typer.prompt(f"new passphrase of key {name}", hide_input=True, confirmation_prompt=True))
+    raise KeyUnavailableError(
+        f"no new passphrase was given for key `{name}`",
+        hint="set SAGGAR_PASSPHRASE_NEW, or run in a terminal",
+        code="vault.key_unavailable.no_passphrase",
+    )
+
+
 def print_json(data: Any) -> None:
     """Print data as JSON, and nothing else, on standard output."""
     sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2, sort_keys=True) + "\n")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from sandbox.cli import custody
 from sandbox.cli.session import console, passphrase_for, print_json, session, told
 from sandbox.crypto.keyfile import lock_key, read_public
 from sandbox.crypto.keys import generate_key
@@ -31,6 +32,7 @@ keys = typer.Typer(no_args_is_help=True, help="Make, add and list keys 密钥.",
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command(epilog="Example: saggar --state city init --suite gm")(init)
+    custody.add_to(keys)
     app.add_typer(keys, name="keys")
 
 

@@ -68,7 +68,8 @@ def _is_stored(table: pa.Table) -> bool:
     keys_fit = schema.field(UNIT_COLUMN).type == pa.int64() and schema.field(RANK_COLUMN).type == pa.int32()
     no_nulls = table.column(UNIT_COLUMN).null_count == 0 and table.column(RANK_COLUMN).null_count == 0
     stored = {pa.int64(), pa.int32(), pa.date32(), pa.bool_(), pa.string(), pa.large_string()}
-    return keys_fit and no_nulls and all(field.type in stored for field in schema)
+    types = (field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in schema)
+    return keys_fit and no_nulls and all(found in stored for found in types)
 
 
 def _run_one(connection: Any, plan: Plan, table: pa.Table) -> Iterator[tuple[Key, tuple[int, ...]]]:

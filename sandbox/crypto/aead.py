@@ -36,6 +36,13 @@ class Aead(Protocol):
         """Return the plaintext, or raise `SealBrokenError`."""
         ...
 
+    def unseal_into(self, key: Data, nonce: Data, sealed: Data, aad: Data, room: memoryview) -> None:
+        """Write the plaintext into `room`, which has its length, or raise `SealBrokenError`.
+
+        After an error the room may hold plaintext that was never verified: the caller must throw it away.
+        """
+        ...
+
 
 class PycryptodomeAesGcm:
     """AES-256-GCM of pycryptodome (AES-NI and PCLMULQDQ)."""
@@ -59,18 +66,21 @@ class PycryptodomeAesGcm:
 
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext, or raise `SealBrokenError`."""
+        return unseal_to_bytes(self, key, nonce, sealed, aad)
+
+    def unseal_into(self, key: Data, nonce: Data, sealed: Data, aad: Data, room: memoryview) -> None:
+        """Write the plaintext into `room`, or raise `SealBrokenError`."""
         body, tag = split_sealed(self.key_bytes, key, nonce, sealed)
+        check_room(body, room)
         cipher = AES.new(bytes(key), AES.MODE_GCM, nonce=bytes(nonce), mac_len=TAG_BYTES)
         cipher.update(aad)
         try:
-            if not body.nbytes:
+            if body.nbytes:
+                cipher.decrypt_and_verify(body, bytes(tag), output=room)
+            else:
                 cipher.verify(bytes(tag))
-                return b""
-            plaintext, room = new_bytes(body.nbytes)
-            cipher.decrypt_and_verify(body, bytes(tag), output=room)
         except ValueError as error:
             raise broken_seal() from error
-        return plaintext
 
 
 class OpensslAesGcm:
@@ -90,6 +100,18 @@ class OpensslAesGcm:
         split_sealed(self.key_bytes, key, nonce, sealed)
         try:
             return AESGCM(key).decrypt(nonce, sealed, aad)
+        except InvalidTag as error:
+            raise broken_seal() from error
+
+    def unseal_into(self, key: Data, nonce: Data, sealed: Data, aad: Data, room: memoryview) -> None:
+        """Write the plaintext into `room`, or raise `SealBrokenError`."""
+        body, _ = split_sealed(self.key_bytes, key, nonce, sealed)
+        check_room(body, room)
+        if not body.nbytes:
+            self.unseal(key, nonce, sealed, aad)
+            return
+        try:
+            AESGCM(key).decrypt_into(nonce, sealed, aad, room)
         except InvalidTag as error:
             raise broken_seal() from error
 
@@ -120,6 +142,12 @@ class OpensslSm4Gcm:
             raise broken_seal() from error
         return unverified  # verified by now
 
+    def unseal_into(self, key: Data, nonce: Data, sealed: Data, aad: Data, room: memoryview) -> None:
+        """Write the plaintext into `room`, or raise `SealBrokenError`."""
+        plaintext = self.unseal(key, nonce, sealed, aad)  # in place it would need spare room at the end
+        check_room(flat(plaintext), room)
+        room[:] = plaintext
+
 
 def check_sealing(key_bytes: int, key: Data, nonce: Data, plaintext: Data) -> None:
     """Refuse a key of the wrong length, a message too large for one call, or (a bug) a nonce of the wrong length."""
@@ -141,6 +169,20 @@ def split_sealed(key_bytes: int, key: Data, nonce: Data, sealed: Data) -> tuple[
     if len(nonce) != NONCE_BYTES or not TAG_BYTES <= view.nbytes <= MESSAGE_BYTES_MAX + TAG_BYTES:
         raise broken_seal()
     return view[:-TAG_BYTES], view[-TAG_BYTES:]
+
+
+def check_room(body: memoryview, room: memoryview) -> None:
+    """Refuse (a bug) a room that is not exactly as long as the ciphertext."""
+    if room.nbytes != body.nbytes:
+        raise AssertionError(f"a room of {room.nbytes} bytes for a plaintext of {body.nbytes}")
+
+
+def unseal_to_bytes(aead: Aead, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
+    """Return the plaintext of a provider that writes in place."""
+    size = flat(sealed).nbytes - TAG_BYTES
+    plaintext, room = new_bytes(size) if size > 0 else (b"", memoryview(b""))
+    aead.unseal_into(key, nonce, sealed, aad, room)
+    return plaintext
 
 
 def check_key(key_bytes: int, key: Data) -> None:

@@ -10,7 +10,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sandbox.crypto.aead import NONCE_BYTES, TAG_BYTES, broken_seal, check_sealing, split_sealed
+from sandbox.crypto.aead import (
+    NONCE_BYTES,
+    TAG_BYTES,
+    broken_seal,
+    check_room,
+    check_sealing,
+    split_sealed,
+    unseal_to_bytes,
+)
 from sandbox.crypto.buffers import Data, address_of, flat, new_bytes
 from sandbox.errors import VaultError
 
@@ -51,9 +59,13 @@ class LibgcryptSm4Gcm:
 
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext, or raise `SealBrokenError`."""
+        return unseal_to_bytes(self, key, nonce, sealed, aad)
+
+    def unseal_into(self, key: Data, nonce: Data, sealed: Data, aad: Data, room: memoryview) -> None:
+        """Write the plaintext into `room`, or raise `SealBrokenError`."""
         body, tag = split_sealed(self.key_bytes, key, nonce, sealed)
+        check_room(body, room)
         size = body.nbytes
-        plaintext, room = new_bytes(max(size, 1))
         with self._cipher(key, nonce, aad) as handle:
             if size:
                 _check(self._library.gcry_cipher_decrypt(handle, address_of(room), size, address_of(body), size))
@@ -61,7 +73,6 @@ class LibgcryptSm4Gcm:
         if status & _ERROR_CODE_MASK == _CHECKSUM_ERROR:
             raise broken_seal()
         _check(status)
-        return plaintext if size else b""
 
     @contextmanager
     def _cipher(self, key: Data, nonce: Data, aad: Data) -> Iterator[ctypes.c_void_p]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -64,6 +65,10 @@ class Suite(Protocol):
         """Return the plaintext; raise `SealBrokenError` unless key, nonce, bytes and associated data all fit."""
         ...
 
+    def unseal_into(self, key: Data, nonce: Data, sealed: Data, aad: Data, room: memoryview) -> None:
+        """Write the plaintext into `room`, which has its length; what stands there after an error means nothing."""
+        ...
+
 
 @dataclass(frozen=True)
 class ProvidedSuite:
@@ -75,6 +80,10 @@ class ProvidedSuite:
     hashes: HashFamily
     tag_bytes: int = TAG_BYTES
     nonce_bytes: int = NONCE_BYTES
+
+    def __reduce__(self) -> tuple[Callable[[SuiteName], Suite], tuple[SuiteName]]:
+        """Let another process choose its own providers: a library's handle does not travel."""
+        return suite, (self.name,)
 
     @property
     def key_bytes(self) -> int:
@@ -102,6 +111,10 @@ class ProvidedSuite:
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext, or raise `SealBrokenError`."""
         return self.aead.unseal(key, nonce, sealed, aad)
+
+    def unseal_into(self, key: Data, nonce: Data, sealed: Data, aad: Data, room: memoryview) -> None:
+        """Write the plaintext into `room`, or raise `SealBrokenError`; what stands there then means nothing."""
+        self.aead.unseal_into(key, nonce, sealed, aad, room)
 
 
 @cache

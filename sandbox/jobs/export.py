@@ -14,6 +14,8 @@ from sandbox.model.transcript import Transcript
 _REFERENCES = {
     EntryKind.DATASET_SEALED: ("description",),
     EntryKind.DATASET_PROFILED: ("profile",),
+    EntryKind.DATASET_DESTROYED: ("certificate",),
+    EntryKind.EPOCH_CLOSED: ("record",),
     EntryKind.AGREEMENT_REGISTERED: ("agreement",),
     EntryKind.JOB_SUBMITTED: ("job", "code"),
     EntryKind.JOB_DECIDED: ("request",),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 
 import pyarrow as pa
 
@@ -13,6 +14,7 @@ from sandbox.crypto.tokens import Tokeniser
 from sandbox.errors import InputError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.publishing import publish
+from sandbox.ledger.account import DatasetFacts
 from sandbox.model.canonical import canonical_bytes
 from sandbox.model.description import DatasetDescription
 from sandbox.model.digest import Digest
@@ -41,6 +43,8 @@ def ingest(
     *,
     suite: SuiteName,
     owner: str,
+    append: bool = False,
+    batch: tuple[Digest, str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Ingested:
     """Seal a snapshot, log it, and take the one-time profile of rows a unit.
@@ -51,6 +55,8 @@ def ingest(
         source: makes the batches, given the tokeniser of the dataset's unit key.
         suite: `gm` or `intl`.
         owner: the department's key name; its half of the snapshot key is kept apart.
+        append: whether the new snapshot holds the current one's rows too; otherwise it holds the new rows alone.
+        batch: of a batch that was sealed at the source, its digest and the key id of the department that signed it.
         progress: called with rows sealed so far.
 
     Privacy:
@@ -58,11 +64,23 @@ def ingest(
     """
     _check_names(engine, description, owner)
     batches = source(engine.vault.tokeniser(description))
-    manifest = engine.vault.seal(
-        description, batches, suite=suite, signer=engine.key, owner=owner, at=engine.clock.now(), progress=progress
-    )
     known = engine.state().datasets.get(description.dataset)
+    if append:
+        batches = chain(_rows_so_far(engine, description, known), batches)
+    manifest = engine.vault.seal(
+        description,
+        batches,
+        suite=suite,
+        signer=engine.key,
+        owner=owner,
+        at=engine.clock.now(),
+        parent=None if known is None else known.snapshot,
+        progress=progress,
+    )
     snapshot = manifest.digest()
+    if batch is not None:
+        received = {"dataset": description.dataset, "batch": batch[0], "department": batch[1], "snapshot": snapshot}
+        engine.append(EntryKind.BATCH_RECEIVED, received)
     body = {
         "dataset": description.dataset,
         "table": description.table,
@@ -94,6 +112,22 @@ def _check_names(engine: Engine, description: DatasetDescription, owner: str) ->
                 hint="give the new dataset's table another name",
                 code="input.table_taken",
             )
+
+
+def _rows_so_far(
+    engine: Engine, description: DatasetDescription, known: DatasetFacts | None
+) -> Iterator[pa.RecordBatch]:
+    """Return the current snapshot's rows; they must have been sealed under this very description."""
+    if known is None:
+        return iter(())
+    snapshot, described = known.snapshots[-1]
+    if described != description.digest():
+        raise InputError(
+            f"rows cannot be appended to `{description.dataset}` under another description than its own",
+            hint="seal the whole dataset again without `--append`, or use the description it was sealed under",
+            code="input.seal.append",
+        )
+    return engine.vault.rows(snapshot, engine.trusted(Role.SANDBOX))
 
 
 def take_profile(engine: Engine, description: DatasetDescription, snapshot: Digest) -> None:

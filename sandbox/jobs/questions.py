@@ -24,6 +24,7 @@ from sandbox.privacy.check import check_question
 from sandbox.privacy.measure import measure
 from sandbox.privacy.plan import plan_query
 from sandbox.privacy.query import CheckedQuery
+from sandbox.vault.columns import SYSTEM_COLUMNS
 from sandbox.vault.opened import OpenedSnapshot
 
 
@@ -73,7 +74,8 @@ class Questioner:
                 "loss": plan.loss.to_record(),
             }
             self._engine.append(EntryKind.QUESTION_ANSWERED, body, at=self._reserved.at)
-            partials = run_plan(plan, self._opened[query.dataset].partitions(), threads=self._engine.threads)
+            tables = self._opened[query.dataset].partitions((*SYSTEM_COLUMNS, *plan.columns), dictionaries=True)
+            partials = run_plan(plan, tables, threads=self._engine.threads)
             profile = profile_of(self._engine, query.dataset)
             measured = measure(plan, partials, self._engine.noise, profile=profile)
             record = measured.answer.to_record()

@@ -31,9 +31,22 @@ def tables_of(records: Records) -> dict[str, DatasetDescription]:
 
 
 def snapshot_of(records: Records, dataset: str) -> Digest:
-    """Return the digest of a dataset's current snapshot."""
+    """Return the digest of a dataset's current snapshot.
+
+    Raises:
+        SnapshotNotFoundError: there is no such dataset, or its current snapshot was destroyed (`….destroyed`).
+    """
     description_of(records, dataset)
-    return records.state().datasets[dataset].snapshot
+    known = records.state().datasets[dataset]
+    certificate = known.certificate_of(known.snapshot)
+    if certificate is not None:
+        raise SnapshotNotFoundError(
+            f"the current snapshot of `{dataset}` was destroyed",
+            hint=f"no job can read it; its certificate is document `{certificate}`",
+            code="vault.snapshot_not_found.destroyed",
+            certificate=certificate,
+        )
+    return known.snapshot
 
 
 def agreement_of(records: Records, name: str) -> SignedAgreement:

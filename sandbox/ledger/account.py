@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.ledger import founding_rules, job_rules
+from sandbox.ledger import founding_rules, job_rules, keeping_rules
 from sandbox.ledger.bodies import check_time, parse_body, refused_entry
 from sandbox.ledger.state import (
     Account,
@@ -85,6 +85,9 @@ _RULES: dict[EntryKind, Callable[[State, Entry, dict[str, Any]], State]] = {
     EntryKind.POLICY_ADOPTED: founding_rules.policy_adopted,
     EntryKind.DATASET_SEALED: founding_rules.dataset_sealed,
     EntryKind.DATASET_PROFILED: founding_rules.dataset_profiled,
+    EntryKind.DATASET_DESTROYED: keeping_rules.dataset_destroyed,
+    EntryKind.BATCH_RECEIVED: keeping_rules.batch_received,
+    EntryKind.EPOCH_CLOSED: keeping_rules.epoch_closed,
     EntryKind.AGREEMENT_REGISTERED: founding_rules.agreement_registered,
     EntryKind.JOB_SUBMITTED: job_rules.job_submitted,
     EntryKind.JOB_DECIDED: job_rules.job_decided,

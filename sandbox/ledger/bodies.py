@@ -250,6 +250,22 @@ FIELDS: dict[EntryKind, dict[str, Form]] = {
         "budget": _loss,
     },
     EntryKind.DATASET_PROFILED: {"dataset": _name, "snapshot": parse_digest, "loss": _loss, "profile": parse_digest},
+    EntryKind.DATASET_DESTROYED: {
+        "dataset": _name,
+        "snapshots": _sorted_set(parse_digest, least=1),
+        "certificate": parse_digest,
+    },
+    EntryKind.BATCH_RECEIVED: {
+        "dataset": _name,
+        "batch": parse_digest,
+        "department": _key_id,
+        "snapshot": parse_digest,
+    },
+    EntryKind.EPOCH_CLOSED: {
+        "epoch": _count,
+        "certificates": _sorted_set(parse_digest),
+        "record": parse_digest,
+    },
     EntryKind.AGREEMENT_REGISTERED: {
         "agreement": parse_digest,
         "name": _name,

@@ -82,6 +82,7 @@ def dataset_sealed(state: State, _entry: Entry, body: dict[str, Any]) -> State:
         SuiteName(body["suite"]),
         (*snapshots, (body["snapshot"], body["description"])),
         None,
+        () if known is None else known.destroyed,
     )
     return changed(
         state,
@@ -145,10 +146,12 @@ def export_made(state: State, _entry: Entry, body: dict[str, Any]) -> State:
 
 
 def sealed_dataset(state: State, name: str, snapshot: str) -> DatasetFacts:
-    """Return the dataset if this snapshot of it was sealed, or raise `LedgerError`."""
+    """Return the dataset if this snapshot of it was sealed and still exists, or raise `LedgerError`."""
     dataset = state.datasets.get(name)
     if dataset is None:
         raise refused_entry("unknown_dataset", f"no dataset is called `{name}`", "seal it first")
     if not dataset.has_snapshot(snapshot):
         raise refused_entry("unknown_snapshot", f"`{name}` has no snapshot `{snapshot}`", "name a sealed snapshot")
+    if dataset.certificate_of(snapshot) is not None:
+        raise refused_entry("destroyed", f"the snapshot of `{name}` was destroyed", "nothing opens it; seal it anew")
     return dataset

@@ -149,6 +149,7 @@ class DatasetFacts:
         suite: the suite of the current snapshot.
         snapshots: `(snapshot, description)` in the order of sealing; the last is current.
         profile: the digest of the latest profile of the current snapshot, or None.
+        destroyed: `(snapshot, certificate)` of the snapshots whose keys were destroyed, in that order.
     """
 
     dataset: str
@@ -157,6 +158,7 @@ class DatasetFacts:
     suite: SuiteName
     snapshots: tuple[tuple[Digest, Digest], ...]
     profile: Digest | None
+    destroyed: tuple[tuple[Digest, Digest], ...] = ()
 
     @property
     def snapshot(self) -> Digest:
@@ -172,6 +174,10 @@ class DatasetFacts:
         """Return whether `snapshot` was ever sealed for this dataset."""
         return any(known == snapshot for known, _ in self.snapshots)
 
+    def certificate_of(self, snapshot: str) -> Digest | None:
+        """Return the certificate of a destroyed snapshot, or None."""
+        return next((certificate for known, certificate in self.destroyed if known == snapshot), None)
+
     def to_record(self) -> dict[str, Any]:
         """Return the dataset as a canonical record."""
         return {
@@ -181,6 +187,7 @@ class DatasetFacts:
             "suite": self.suite.value,
             "snapshots": [list(pair) for pair in self.snapshots],
             "profile": self.profile,
+            "destroyed": [list(pair) for pair in self.destroyed],
         }
 
 
@@ -270,6 +277,9 @@ class State:
         datasets: by dataset.
         jobs: by job digest.
         exports: how many bundles were handed out.
+        batches: the snapshots that batches sealed at the source became, by the batch's digest.
+        certificates: the certificates of destruction, each with the number of the epoch that was closed over it, or 0.
+        epoch: how often the epoch of master keys was closed.
     """
 
     size: int = 0
@@ -283,6 +293,9 @@ class State:
     datasets: Table[str, DatasetFacts] = field(default_factory=Table)
     jobs: Table[str, JobFacts] = field(default_factory=Table)
     exports: int = 0
+    batches: Table[str, Digest] = field(default_factory=Table)
+    certificates: Table[str, int] = field(default_factory=Table)
+    epoch: int = 0
 
     def to_record(self) -> dict[str, Any]:
         """Return the state as a canonical record; tables are objects keyed by id."""
@@ -299,6 +312,9 @@ class State:
             "datasets": {name: dataset.to_record() for name, dataset in self.datasets.items()},
             "jobs": {job: facts.to_record() for job, facts in self.jobs.items()},
             "exports": self.exports,
+            "batches": dict(self.batches.items()),
+            "certificates": dict(self.certificates.items()),
+            "epoch": self.epoch,
         }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from sandbox.crypto.keyfile import lock_key, unlock_key
 from sandbox.crypto.keys import PrivateKey, generate_key
 from sandbox.errors import InputError, KeyUnavailableError, StateUnsafeError
+from sandbox.jobs.destroy import finish_destruction
 from sandbox.jobs.engine import Engine, Records
 from sandbox.jobs.export import adopt_policies
 from sandbox.jobs.publishing import publish
@@ -26,6 +27,8 @@ from sandbox.service.clock import SystemClock
 from sandbox.service.config import Layout, StateConfig
 from sandbox.service.documents import DocumentDirectory
 from sandbox.service.files import write_durably
+from sandbox.service.hardening import forbid_core_dumps
+from sandbox.service.rekey import finish_relock
 from sandbox.service.state_lock import hold_state
 from sandbox.service.witness_client import LocalWitness
 from sandbox.vault.store import Vault
@@ -79,10 +82,12 @@ def open_engine(directory: Path, *, passphrase: str, purpose: str, wait_s: float
         StateBusyError: another process holds it.
         KeyUnavailableError: the passphrase is wrong.
     """
+    forbid_core_dumps()
     layout = Layout(directory)
     config = StateConfig.read(layout)
     with ExitStack() as stack:
         stack.enter_context(hold_state(directory, purpose=purpose, wait_s=wait_s))
+        finish_relock(layout)
         key = unlock_named(directory, _SANDBOX, passphrase)
         witness = LocalWitness(layout.witness, passphrase, (config.origin, [key.public]))
         stack.callback(witness.close)
@@ -99,6 +104,7 @@ def open_engine(directory: Path, *, passphrase: str, purpose: str, wait_s: float
         )
         adopt_policies(engine)
         recover(engine)
+        finish_destruction(engine)
         yield engine
 
 

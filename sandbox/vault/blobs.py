@@ -102,8 +102,7 @@ class LocalBlobStore:
 
     def names(self, prefix: str) -> Iterator[str]:
         """Yield the names below `prefix`, sorted; unfinished temporary files are not blobs."""
-        if not _PREFIX.fullmatch(prefix):
-            raise StorageError(f"`{prefix}` is not a folder of blobs", hint=_NAME_HINT, code="vault.storage.name")
+        check_prefix(prefix)
         found = [
             path.relative_to(self._root).as_posix()
             for path in (self._root / prefix).rglob("*")
@@ -129,12 +128,23 @@ class LocalBlobStore:
         return len(stale)
 
     def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name) or ".." in name:
-            raise StorageError(f"`{name}` is not a blob's name", hint=_NAME_HINT, code="vault.storage.name")
+        check_name(name)
         return self._root / name
 
 
 _NAME_HINT = "a name is up to four parts of lower-case letters, digits, dot, dash and underscore, joined by slashes"
+
+
+def check_name(name: str) -> None:
+    """Refuse what is not a blob's name (`vault.storage.name`)."""
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise StorageError(f"`{name}` is not a blob's name", hint=_NAME_HINT, code="vault.storage.name")
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse what is not a folder of blobs (`vault.storage.name`)."""
+    if not _PREFIX.fullmatch(prefix):
+        raise StorageError(f"`{prefix}` is not a folder of blobs", hint=_NAME_HINT, code="vault.storage.name")
 
 
 def storage_error(error: OSError, name: str) -> StorageError:

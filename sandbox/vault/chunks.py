@@ -21,6 +21,7 @@ import hmac
 import struct
 from dataclasses import dataclass
 
+from sandbox.crypto.buffers import new_bytes
 from sandbox.crypto.entropy import random_bytes
 from sandbox.crypto.suites import Suite
 from sandbox.errors import SealBrokenError, VaultError
@@ -96,13 +97,21 @@ def open_chunk(suite: Suite, key: bytes, context: ChunkContext, sealed: bytes | 
     block_key, base_nonce, commitment = _schedule(suite, key, bytes(sealed[:SALT_BYTES]), context)
     if not hmac.compare_digest(commitment, bytes(sealed[SALT_BYTES:head])):
         raise _broken(name, "commitment", "was sealed for another place or under another key")
+    blocks = -(-len(body) // step)
+    size = len(body) - blocks * suite.tag_bytes
+    if not size:
+        payload, room = b"", memoryview(b"")
+    else:
+        payload, room = new_bytes(size)
     try:
-        return b"".join(
-            suite.unseal(block_key, _nonce(base_nonce, number), body[start : start + step], b"")
-            for number, start in enumerate(range(0, len(body), step))
-        )
+        for number in range(blocks):
+            block = body[number * step : (number + 1) * step]
+            start = number * BLOCK_BYTES
+            into = room[start : start + len(block) - suite.tag_bytes]
+            suite.unseal_into(block_key, _nonce(base_nonce, number), block, b"", into)
     except VaultError as error:
         raise _broken(name, "block", "was changed after it was sealed") from error
+    return payload
 
 
 def _schedule(suite: Suite, key: bytes, salt: bytes, context: ChunkContext) -> tuple[bytes, bytes, bytes]:

@@ -1,9 +1,10 @@
 """The keys of a vault, in a hierarchy that can be cut at any place.
 
 ```
-master                 locked under a passphrase (scrypt), file `master`
+master                 locked under a passphrase (scrypt), file `master`; split among custodians (`custody.py`)
   dataset key          file `datasets/<hash of the dataset's name>`
     tokens, partition  secrets of the dataset, in the same file: identifiers to tokens; units to partitions
+    mark               file `marks/<hash of the dataset's name>`: the newest snapshot that a reader saw
     platform half      file `platform/<snapshot>`;  snapshot key = HKDF(platform half || owner half),
     owner half         file `owner/<snapshot>`      so that either side alone can destroy the snapshot
       object key       wrapped, in the snapshot's manifest: one for each partition and column
@@ -12,31 +13,31 @@ master                 locked under a passphrase (scrypt), file `master`
 
 Every stored key is wrapped under its parent (`wrapping.py`).  A snapshot's two halves are 32 random bytes each: without
 one of them nothing is known of the snapshot key.  Since nothing else can open the snapshot's objects, deleting one half
-(and its backups) makes them noise.
+(and its backups) makes them noise.  `rotation.py` gives master and dataset keys new versions; data is never touched.
 """
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from sandbox.crypto.entropy import random_bytes
-from sandbox.crypto.keyfile import lock_secret, unlock_secret
 from sandbox.crypto.suites import Suite, suite
 from sandbox.errors import CanonicalError, KeyUnavailableError, SaggarError, SealBrokenError, StorageError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.digest import hash_bytes
-from sandbox.model.keys import SuiteName, decode_base64
+from sandbox.model.keys import SuiteName
 from sandbox.vault.blobs import BlobStore, LocalBlobStore
+from sandbox.vault.masters import MASTER_FILE, MasterRing
 from sandbox.vault.wrapping import WrappedKey, unwrap_secret, wrap_secret
 
 Side = Literal["platform", "owner"]
 SIDES: tuple[Side, Side] = ("platform", "owner")
 
-_MASTER = "master"
-_MASTER_PURPOSE = "saggar/vault/master/1"
+BELOW_DATASET = ("tokens", "partition")
+
 _SECRET_BYTES = 32
 
 
@@ -45,16 +46,24 @@ class DatasetKeys:
     """The secrets of one dataset.
 
     Attributes:
-        key_id: the dataset key's id.
+        key_id: the dataset key's id; a rotation gives a new one.
+        version: the dataset key's version, from 1.
         wrapping: the dataset key, under which the halves of snapshot keys lie.
         tokens: the key of `crypto.tokens.Tokeniser`.
         partition: the key of the map from units to partitions.
+        older: earlier dataset keys that a rotation still keeps, by id.
     """
 
     key_id: str
+    version: int
     wrapping: bytes = field(repr=False)
     tokens: bytes = field(repr=False)
     partition: bytes = field(repr=False)
+    older: Mapping[str, bytes] = field(repr=False, default_factory=dict)
+
+    def under(self, key_id: str) -> bytes | None:
+        """Return the kept dataset key of this id, or None."""
+        return self.wrapping if key_id == self.key_id else self.older.get(key_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +102,13 @@ class Keyring:
 
     Args:
         store: where the key files are.
-        wrapping_suite: the suite that keys are wrapped in.
-        master_id: the master key's id.
-        master: the master key.
+        ring: the master keys.
     """
 
-    def __init__(self, store: BlobStore, wrapping_suite: Suite, master_id: str, master: bytes) -> None:
+    def __init__(self, store: BlobStore, ring: MasterRing) -> None:
         self._store = store
-        self._suite = wrapping_suite
-        self._master_id = master_id
-        self._master = master
+        self._ring = ring
+        self._suite = suite(ring.suite)
 
     @classmethod
     def create(cls, directory: Path, *, passphrase: str, suite: SuiteName) -> Keyring:
@@ -112,17 +118,15 @@ class Keyring:
             StorageError: there is a keyring already (`vault.storage.exists`), or the disk refuses.
         """
         store = LocalBlobStore(directory)
-        if store.exists(_MASTER):
+        if store.exists(MASTER_FILE):
             raise StorageError(
                 "there is a keyring here already",
                 hint="open it, or choose another directory; a keyring is never overwritten",
                 code="vault.storage.exists",
             )
-        wrapping_suite = _suite(suite)
-        master_id, master = random_bytes(16).hex(), random_bytes(wrapping_suite.key_bytes)
-        record = {"v": 1, "suite": suite.value, "id": master_id, "key": base64.b64encode(master).decode()}
-        store.put(_MASTER, lock_secret(canonical_bytes(record), passphrase, _MASTER_PURPOSE))
-        return cls(store, wrapping_suite, master_id, master)
+        keyring = cls(store, MasterRing.new(suite))
+        keyring.keep_ring(keyring.ring, passphrase)
+        return keyring
 
     @classmethod
     def open(cls, directory: Path, *, passphrase: str) -> Keyring:
@@ -132,18 +136,37 @@ class Keyring:
             KeyUnavailableError: there is none (`vault.key_unavailable.master`), or the passphrase is wrong.
         """
         store = LocalBlobStore(directory)
-        if not store.exists(_MASTER):
+        if not store.exists(MASTER_FILE):
             raise KeyUnavailableError(
                 "there is no keyring here",
-                hint="check the directory, or make a vault first",
+                hint="check the directory, make a vault first, or recover the master key from the custodians' shares",
                 code="vault.key_unavailable.master",
             )
-        record = parse_canonical(unlock_secret(store.get(_MASTER), passphrase, _MASTER_PURPOSE))
-        return cls(store, _suite(SuiteName(record["suite"])), record["id"], decode_base64(record["key"]))
+        return cls(store, MasterRing.unlock(store.get(MASTER_FILE), passphrase))
+
+    @property
+    def ring(self) -> MasterRing:
+        """The master keys."""
+        return self._ring
+
+    @property
+    def suite(self) -> Suite:
+        """The suite that keys are wrapped in."""
+        return self._suite
+
+    @property
+    def store(self) -> BlobStore:
+        """The key files."""
+        return self._store
+
+    def keep_ring(self, ring: MasterRing, passphrase: str) -> None:
+        """Write the master keys, locked under `passphrase`, and work with them from here."""
+        self._store.put(MASTER_FILE, ring.lock(passphrase))
+        self._ring = ring
 
     def ensure_dataset(self, dataset: str) -> DatasetKeys:
         """Return the keys of `dataset`, made at the first call for it."""
-        name = _dataset_name(dataset)
+        name = dataset_name(dataset)
         if not self._store.exists(name):
             self._store.put(name, self._new_dataset(dataset))
         return self.dataset(dataset)
@@ -155,44 +178,48 @@ class Keyring:
             KeyUnavailableError: the dataset has none (`vault.key_unavailable.dataset`).
             SealBrokenError: the key file was changed.
         """
-        name = _dataset_name(dataset)
+        name = dataset_name(dataset)
         missing = KeyUnavailableError(
             f"there are no keys for the dataset `{dataset}`",
             hint="the vault's custodian must restore them from a backup",
             code="vault.key_unavailable.dataset",
         )
-        record = self._read(name, {"v", "dataset", "keys"}, missing)
+        record = self.read_record(name, {"v", "dataset", "keys"}, missing)
         try:
-            wrapped = {purpose: WrappedKey.parse(record["keys"][purpose]) for purpose in _DATASET_SECRETS}
+            tops = [WrappedKey.parse(each) for each in record["keys"]["dataset"]]
+            below = {what: WrappedKey.parse(record["keys"][what]) for what in BELOW_DATASET}
         except (SaggarError, KeyError, TypeError) as error:
-            raise _broken(name) from error
+            raise broken_key_file(name) from error
+        if not tops:
+            raise broken_key_file(name)
         place = f"keys/{name}"
-        top = wrapped["dataset"]
-        wrapping = unwrap_secret(
-            self._suite, self._master, top, purpose=f"dataset/{dataset}", parent=self._master_id, name=place
-        )
+        wrapping = {top.key_id: self._unwrap_top(top, f"dataset/{dataset}", place) for top in tops}
+        first = tops[0]
         tokens, partition = (
             unwrap_secret(
-                self._suite, wrapping, wrapped[what], purpose=f"{what}/{dataset}", parent=top.key_id, name=place
+                self._suite,
+                wrapping[first.key_id],
+                below[what],
+                purpose=f"{what}/{dataset}",
+                parent=first.key_id,
+                name=place,
             )
-            for what in ("tokens", "partition")
+            for what in BELOW_DATASET
         )
-        return DatasetKeys(top.key_id, wrapping, tokens, partition)
+        newest = wrapping.pop(first.key_id)
+        return DatasetKeys(first.key_id, first.version, newest, tokens, partition, wrapping)
+
+    def datasets(self) -> tuple[str, ...]:
+        """Return the datasets that have keys here."""
+        records = (self.read_record(name, {"v", "dataset", "keys"}, None) for name in self._store.names("datasets/"))
+        return tuple(sorted(record["dataset"] for record in records))
 
     def create_snapshot_key(self, dataset: str, snapshot: str, owner: str, suite: SuiteName) -> SnapshotKey:
         """Draw both halves of a snapshot key, store them durably and return the key."""
         keys = self.ensure_dataset(dataset)
         halves = [random_bytes(_SECRET_BYTES) for _ in SIDES]
         for side, half in zip(SIDES, halves, strict=True):
-            wrapped = wrap_secret(
-                self._suite,
-                keys.wrapping,
-                half,
-                key_id=random_bytes(16).hex(),
-                purpose=_half_purpose(side, dataset, snapshot, owner),
-                parent=keys.key_id,
-            )
-            self._store.put(half_name(side, snapshot), canonical_bytes({"v": 1, "key": wrapped.to_record()}))
+            self.keep_half(keys, side, snapshot, half_purpose(side, dataset, snapshot, owner), half)
         return derive_snapshot_key(_suite(suite), snapshot, halves[0], halves[1])
 
     def snapshot_key(self, dataset: str, snapshot: str, owner: str, suite: SuiteName) -> SnapshotKey:
@@ -204,21 +231,32 @@ class Keyring:
             SealBrokenError: a half was changed, or is another snapshot's.
         """
         keys = self.dataset(dataset)
-        halves = []
-        for side in SIDES:
-            name = half_name(side, snapshot)
-            record = self._read(name, {"v", "key"}, _missing_half(side, snapshot, owner))
-            try:
-                wrapped = WrappedKey.parse(record["key"])
-            except SaggarError as error:
-                raise _broken(name) from error
-            purpose = _half_purpose(side, dataset, snapshot, owner)
-            halves.append(
-                unwrap_secret(
-                    self._suite, keys.wrapping, wrapped, purpose=purpose, parent=keys.key_id, name=f"keys/{name}"
-                )
-            )
+        halves = [self.half(keys, side, dataset, snapshot, owner) for side in SIDES]
         return derive_snapshot_key(_suite(suite), snapshot, halves[0], halves[1])
+
+    def half(self, keys: DatasetKeys, side: Side, dataset: str, snapshot: str, owner: str) -> bytes:
+        """Return one half of a snapshot key; raise as `snapshot_key` does."""
+        name = half_name(side, snapshot)
+        record = self.read_record(name, {"v", "key"}, _missing_half(side, snapshot, owner))
+        return self.unwrap_below(keys, record["key"], half_purpose(side, dataset, snapshot, owner), name)
+
+    def keep_half(self, keys: DatasetKeys, side: Side, snapshot: str, purpose: str, half: bytes) -> None:
+        """Store one half of a snapshot key durably, under the dataset key in force."""
+        wrapped = wrap_secret(
+            self._suite, keys.wrapping, half, key_id=random_bytes(16).hex(), purpose=purpose, parent=keys.key_id
+        )
+        self._store.put(half_name(side, snapshot), canonical_bytes({"v": 2, "key": wrapped.to_record()}))
+
+    def unwrap_below(self, keys: DatasetKeys, record: object, purpose: str, name: str) -> bytes:
+        """Return a secret that hangs under a dataset key; a version that is no longer kept opens nothing."""
+        try:
+            wrapped = WrappedKey.parse(record)
+        except SaggarError as error:
+            raise broken_key_file(name) from error
+        under = keys.under(wrapped.parent)
+        if under is None:
+            raise _trimmed(name, wrapped.parent)
+        return unwrap_secret(self._suite, under, wrapped, purpose=purpose, parent=wrapped.parent, name=f"keys/{name}")
 
     def shred(self, snapshot: str, side: Side) -> None:
         """Delete one half of a snapshot key: its objects can no longer be opened.
@@ -234,43 +272,64 @@ class Keyring:
 
     def _new_dataset(self, dataset: str) -> bytes:
         key_id, secret = random_bytes(16).hex(), random_bytes(self._suite.key_bytes)
-        wrapped = {
-            "dataset": wrap_secret(
-                self._suite,
-                self._master,
-                secret,
-                key_id=key_id,
-                purpose=f"dataset/{dataset}",
-                parent=self._master_id,
-            )
+        below = {what: random_bytes(_SECRET_BYTES) for what in BELOW_DATASET}
+        return self.dataset_file(dataset, [(key_id, 1, secret)], below)
+
+    def dataset_file(self, dataset: str, tops: Sequence[tuple[str, int, bytes]], below: Mapping[str, bytes]) -> bytes:
+        """Return a dataset's key file.
+
+        Args:
+            dataset: its name.
+            tops: `(id, version, secret)` of the dataset keys kept, newest first.
+            below: the secrets under the newest, by what they are for.
+        """
+        master = self._ring.primary
+        keys: dict[str, Any] = {
+            "dataset": [
+                wrap_secret(
+                    self._suite,
+                    master.secret,
+                    secret,
+                    key_id=key_id,
+                    purpose=f"dataset/{dataset}",
+                    parent=master.key_id,
+                    version=version,
+                ).to_record()
+                for key_id, version, secret in tops
+            ]
         }
-        for what in ("tokens", "partition"):
-            wrapped[what] = wrap_secret(
+        for what, secret in below.items():
+            keys[what] = wrap_secret(
                 self._suite,
+                tops[0][2],
                 secret,
-                random_bytes(_SECRET_BYTES),
                 key_id=random_bytes(16).hex(),
                 purpose=f"{what}/{dataset}",
-                parent=key_id,
-            )
-        keys = {what: key.to_record() for what, key in wrapped.items()}
-        return canonical_bytes({"v": 1, "dataset": dataset, "keys": keys})
+                parent=tops[0][0],
+            ).to_record()
+        return canonical_bytes({"v": 2, "dataset": dataset, "keys": keys})
 
-    def _read(self, name: str, fields: set[str], missing: KeyUnavailableError) -> dict[str, Any]:
+    def _unwrap_top(self, wrapped: WrappedKey, purpose: str, place: str) -> bytes:
+        master = self._ring.find(wrapped.parent)
+        if master is None:
+            raise _trimmed(place.removeprefix("keys/"), wrapped.parent)
+        return unwrap_secret(self._suite, master.secret, wrapped, purpose=purpose, parent=master.key_id, name=place)
+
+    def read_record(self, name: str, fields: set[str], missing: KeyUnavailableError | None) -> dict[str, Any]:
+        """Return the record of a key file; raise `missing`, if there is one, where the file is not there."""
         try:
             record = parse_canonical(self._store.get(name))
         except StorageError as error:
-            if error.code == "vault.storage.missing":
+            if error.code == "vault.storage.missing" and missing is not None:
                 raise missing from error
             raise
         except CanonicalError as error:
-            raise _broken(name) from error
-        if not isinstance(record, dict) or set(record) != fields or record["v"] != 1:
-            raise _broken(name)
+            raise broken_key_file(name) from error
+        if not isinstance(record, dict) or set(record) != fields or record["v"] != 2:
+            raise broken_key_file(name)
         return record
 
 
-_DATASET_SECRETS = ("dataset", "tokens", "partition")
 _suite = suite  # the parameter of that name hides the function
 
 
@@ -293,26 +352,40 @@ def half_name(side: Side, snapshot: str) -> str:
     return f"{side}/{snapshot}"
 
 
-def _half_purpose(side: Side, dataset: str, snapshot: str, owner: str) -> str:
+def half_purpose(side: Side, dataset: str, snapshot: str, owner: str) -> str:
+    """Return what a half of a snapshot key is for, as its file says in clear."""
     return canonical_bytes([f"{side}-half", dataset, snapshot, owner]).decode()
 
 
-def _dataset_name(dataset: str) -> str:
+def dataset_name(dataset: str) -> str:
+    """Return the name of the file with a dataset's keys."""
     return f"datasets/{hash_bytes(b'saggar/dataset-file/1' + dataset.encode()).hex()[:32]}"
 
 
 def _missing_half(side: Side, snapshot: str, owner: str) -> KeyUnavailableError:
     holder = f"the owner `{owner}`" if side == "owner" else "the platform"
+    act = "lend it with `saggar keys import-half`" if side == "owner" else "restore it from a backup"
     return KeyUnavailableError(
         f"the half of the key of snapshot `{snapshot[:12]}` that {holder} keeps is missing",
-        hint=f"{holder} must restore it; if it was destroyed, the snapshot cannot be opened again",
+        hint=f"{holder} must {act}; if it was destroyed, the snapshot cannot be opened again",
         code=f"vault.key_unavailable.{side}_half",
         snapshot=snapshot,
         owner=owner,
     )
 
 
-def _broken(name: str) -> SealBrokenError:
+def _trimmed(name: str, parent: str) -> SealBrokenError:
+    return SealBrokenError(
+        f"the key in `keys/{name}` hangs under a version that is no longer kept",
+        hint="it is from before a rotation, or it was changed; restore the newest backup of this file",
+        code="vault.seal_broken.key",
+        object=f"keys/{name}",
+        parent=parent,
+    )
+
+
+def broken_key_file(name: str) -> SealBrokenError:
+    """Return the error of a key file that is not one."""
     return SealBrokenError(
         f"the key file `keys/{name}` is damaged",
         hint="restore it from a backup",

@@ -30,7 +30,10 @@ UNSIGNED = Signature("", b"")
 _ID = re.compile(r"[0-9a-f]{32}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _FIELDS = frozenset(
-    {"v", "dataset", "description", "suite", "snapshot", "at", "owner", "partitions", "columns", "objects", "facts"}
+    {
+        *("v", "dataset", "description", "suite", "snapshot", "parent", "generation", "at", "owner"),
+        *("partitions", "columns", "objects", "facts"),
+    }
 )
 
 
@@ -107,6 +110,8 @@ class SnapshotManifest:
         objects: by partition, then by column.
         facts: the sealed part: nonce || ciphertext || tag.
         signature: the sandbox's signature over the canonical record.
+        parent: the digest of the snapshot that this one follows, or None for the first of its dataset.
+        generation: its place in the chain, from 0; one more than the parent's.
     """
 
     dataset: str
@@ -120,6 +125,8 @@ class SnapshotManifest:
     objects: tuple[SealedObject, ...]
     facts: bytes
     signature: Signature
+    parent: Digest | None = None
+    generation: int = 0
 
     def digest(self) -> Digest:
         """Return the snapshot's identity: the digest of the record without the signature, by its suite's hash."""
@@ -133,6 +140,8 @@ class SnapshotManifest:
             "description": self.description,
             "suite": self.suite.value,
             "snapshot": self.snapshot,
+            "parent": self.parent,
+            "generation": self.generation,
             "at": self.at,
             "owner": self.owner,
             "partitions": self.partitions,
@@ -280,6 +289,8 @@ def _parse_record(record: Any, signature: Signature) -> SnapshotManifest:
         ),
         facts=decode_base64(record["facts"]),
         signature=signature,
+        parent=None if record["parent"] is None else parse_digest(record["parent"]),
+        generation=record["generation"],
     )
     _check_form(manifest)
     if manifest.to_record() != record:
@@ -303,6 +314,9 @@ def _check_form(manifest: SnapshotManifest) -> None:
         and all(sealed.digest.startswith(_hash_name(manifest.suite)) for sealed in manifest.objects)
         and _TIME.fullmatch(manifest.at)
         and bool(manifest.owner)
+        and type(manifest.generation) is int
+        and (manifest.generation > 0) == (manifest.parent is not None)
+        and manifest.generation >= 0
     )
     if not well_formed:
         raise ValueError("form")

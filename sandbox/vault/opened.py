@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -87,17 +87,24 @@ class OpenedSnapshot:
         """How many partitions the snapshot has."""
         return self._manifest.partitions
 
-    def partitions(self) -> Iterator[pa.Table]:
-        """Yield one table a partition, in order, one in memory at a time."""
+    def partitions(self, columns: Sequence[str] | None = None, *, dictionaries: bool = False) -> Iterator[pa.Table]:
+        """Yield one table a partition, in order, one in memory at a time; see `partition` for what it takes."""
         for number in range(self._manifest.partitions):
-            yield self.partition(number)
+            yield self.partition(number, columns, dictionaries=dictionaries)
 
-    def partition(self, number: int) -> pa.Table:
+    def partition(self, number: int, columns: Sequence[str] | None = None, *, dictionaries: bool = False) -> pa.Table:
         """Return one partition: every row of its units, clustered by unit, ranks ascending within a unit.
+
+        Args:
+            number: the partition, from 0.
+            columns: which of the opened columns, in the order wanted; by default all of them.
+            dictionaries: hand text over as it is stored, with dictionaries where it has few values: a query engine
+                then counts numbers in place of text.  The values are the same.
 
         Raises:
             SealBrokenError: an object is missing, or is not what was sealed.
-            KeyUnavailableError: the snapshot was closed (`vault.key_unavailable.closed`).
+            KeyUnavailableError: the snapshot was closed (`vault.key_unavailable.closed`), or a column is none of those
+                that were opened (`vault.key_unavailable.column`).
         """
         if self._closed:
             raise KeyUnavailableError(
@@ -105,7 +112,15 @@ class OpenedSnapshot:
                 hint="open it again",
                 code="vault.key_unavailable.closed",
             )
-        return pa.table({column: self._column(number, column) for column in self._columns})
+        wanted = self._columns if columns is None else columns
+        for column in wanted:
+            if column not in self._columns:
+                raise KeyUnavailableError(
+                    f"the column `{column}` was not opened, so its keys are not here",
+                    hint=f"opened are {', '.join(self._columns)}",
+                    code="vault.key_unavailable.column",
+                )
+        return pa.table({column: self._column(number, column, dictionaries=dictionaries) for column in wanted})
 
     def close(self) -> None:
         """Drop the keys.  Calling it twice does nothing more.
@@ -115,7 +130,7 @@ class OpenedSnapshot:
         self._closed = True
         self._keys.clear()
 
-    def _column(self, number: int, column: str) -> pa.ChunkedArray:
+    def _column(self, number: int, column: str, *, dictionaries: bool) -> pa.ChunkedArray:
         sealed = self._objects[number, column]
         facts = self._facts[number]
         place = SegmentPlace(self._manifest.dataset, self._manifest.snapshot, number, column)
@@ -128,6 +143,7 @@ class OpenedSnapshot:
             lengths=facts.lengths[self._positions[column]],
             expected=self._types[column],
             name=sealed.name,
+            dictionaries=dictionaries,
         )
 
 

@@ -79,6 +79,7 @@ def open_segment(
     lengths: Sequence[int],
     expected: pa.DataType,
     name: str,
+    dictionaries: bool = False,
 ) -> pa.ChunkedArray:
     """Return the column that a sealed object holds.
 
@@ -91,6 +92,7 @@ def open_segment(
         lengths: the bytes of each chunk.
         expected: the storage type.
         name: the object's name, for errors.
+        dictionaries: leave text that was stored with a dictionary so; each chunk has a dictionary of its own.
 
     Raises:
         SealBrokenError: the object is not what was sealed here; the condition depends on stored bytes, not on values.
@@ -107,8 +109,8 @@ def open_segment(
     for number, (rows, length) in enumerate(zip(chunks, lengths, strict=True)):
         context = place.context(number, len(chunks), rows)
         payload = open_chunk(suite, key, context, whole[start : start + length], name=name)
-        column = _decode_column(payload, place.column)
-        if column is None or column.type != expected or len(column) != rows:
+        column = _decode_column(payload, place.column, dictionaries=dictionaries and pa.types.is_string(expected))
+        if column is None or value_type(column.type) != expected or len(column) != rows:
             raise SealBrokenError(
                 f"the sealed object `{name}` does not hold the rows that its manifest says",
                 hint="it was sealed by another version or a broken writer; seal the data again",
@@ -117,14 +119,24 @@ def open_segment(
             )
         arrays.extend(column.chunks)
         start += length
+    if dictionaries and any(pa.types.is_dictionary(each.type) for each in arrays):
+        # Chunks that were stored without a dictionary get one, so that the column has one type.
+        arrays = [each if pa.types.is_dictionary(each.type) else each.dictionary_encode() for each in arrays]
+        return pa.chunked_array(arrays, type=arrays[0].type)
     return pa.chunked_array(arrays, type=expected)
+
+
+def value_type(arrow_type: pa.DataType) -> pa.DataType:
+    """Return what a dictionary holds, or the type itself."""
+    return arrow_type.value_type if pa.types.is_dictionary(arrow_type) else arrow_type
 
 
 def encode_column(column: str, values: pa.Array) -> bytes:
     """Return the Parquet bytes of one column, encoded for its kind.
 
-    Integers and dates of many values are delta-packed, anything of few values gets a dictionary; units lie in runs,
-    which lz4 alone packs best.  Statistics are left out: they would only lengthen what is sealed anyway.
+    Anything of few values gets a dictionary.  Integers and dates of many values are split into planes of bytes, of
+    which lz4 drops the empty ones, as rows are in no order that deltas could use; units lie in runs, which lz4 alone
+    packs best.  Statistics are left out: they would only lengthen what is sealed anyway.
     """
     sample = values.slice(0, _SAMPLE_ROWS)
     few = pc.count_distinct(sample).as_py() <= min(_FEW_VALUES, max(16, len(sample) // 8))
@@ -138,7 +150,7 @@ def encode_column(column: str, values: pa.Array) -> bytes:
         row_group_size=max(1, len(values)),
         use_dictionary=dictionary,
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
-        column_encoding={column: "DELTA_BINARY_PACKED"} if packed else None,
+        column_encoding={column: "BYTE_STREAM_SPLIT"} if packed else None,
         compression="lz4",
         write_statistics=False,
         store_schema=False,
@@ -165,7 +177,7 @@ def _pad(parquet: bytes) -> bytes:
     return (head + parquet).ljust(padded_length(len(head) + len(parquet)), b"\x00")
 
 
-def _decode_column(payload: bytes, column: str) -> pa.ChunkedArray | None:
+def _decode_column(payload: bytes, column: str, *, dictionaries: bool) -> pa.ChunkedArray | None:
     """Return the column in an authenticated payload, or None where the payload is not such a file."""
     if len(payload) < 8:
         return None
@@ -173,9 +185,17 @@ def _decode_column(payload: bytes, column: str) -> pa.ChunkedArray | None:
     if length > len(payload) - 8:
         return None
     try:
-        table = pq.ParquetFile(pa.BufferReader(pa.py_buffer(memoryview(payload)[8 : 8 + length]))).read(
-            use_threads=False
-        )
+        parquet = pa.py_buffer(payload).slice(8, length)
+        file = pq.ParquetFile(pa.BufferReader(parquet), read_dictionary=[column] if dictionaries else None)
+        if dictionaries and not _has_dictionary(file.metadata):
+            file = pq.ParquetFile(pa.BufferReader(parquet))
+        table = file.read(use_threads=False)
     except pa.ArrowException:
         return None
     return table.column(0) if table.column_names == [column] else None
+
+
+def _has_dictionary(metadata: pq.FileMetaData) -> bool:
+    if metadata.num_row_groups != 1 or metadata.num_columns != 1:
+        return False
+    return bool(metadata.row_group(0).column(0).has_dictionary_page)

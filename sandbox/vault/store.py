@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -22,14 +22,16 @@ from sandbox.model.description import DatasetDescription
 from sandbox.model.digest import Digest, parse_digest, short
 from sandbox.model.keys import PublicKey, SuiteName
 from sandbox.vault.blobs import BlobStore, LocalBlobStore, storage_error
-from sandbox.vault.columns import SYSTEM_COLUMNS
+from sandbox.vault.columns import RANK_COLUMN, SYSTEM_COLUMNS
 from sandbox.vault.keyring import SIDES, Keyring
 from sandbox.vault.manifest import SnapshotManifest, manifest_name, open_facts, read_manifest
+from sandbox.vault.mark import advance_mark, read_mark
 from sandbox.vault.opened import OpenedSnapshot
 from sandbox.vault.scrub import Scrubber, ScrubReport, find_garbage, snapshot_of
 from sandbox.vault.writer import SealRequest, SnapshotWriter
 
 _LOCK = "lock"
+_APPEND_ROWS = 1 << 16
 
 
 class Vault:
@@ -89,6 +91,7 @@ class Vault:
         owner: str,
         at: str,
         partitions: int | None = None,
+        parent: Digest | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> SnapshotManifest:
         """Seal a stream of rows as a new snapshot and return its signed manifest.
@@ -101,6 +104,7 @@ class Vault:
             owner: who keeps the owner half of the snapshot key.
             at: UTC time for the manifest, `YYYY-MM-DDTHH:MM:SSZ`.
             partitions: how many partitions, 1 to 4096; by default a power of two from 4 to 256 by the rows seen.
+            parent: the digest of the dataset's snapshot that this one follows, or None for the first.
             progress: called with the number of rows taken in so far.
 
         Raises:
@@ -111,9 +115,20 @@ class Vault:
         Privacy: order and ranks come from keys and fresh entropy, independent of what rows say.
         Cost: memory about four times `spill.LIMIT_BYTES` plus three partitions, whatever the number of rows.
         """
-        request = SealRequest(description, suite, signer, owner, at, partitions)
+        generation = 0 if parent is None else self._generation_after(parent, description.dataset, [signer.public])
+        request = SealRequest(description, suite, signer, owner, at, partitions, parent=parent, generation=generation)
         with self._locked(fcntl.LOCK_SH):
             return SnapshotWriter(self._keyring, self._blobs, self._directory).seal(request, batches, progress)
+
+    def rows(self, snapshot: Digest, trusted: Sequence[PublicKey]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a snapshot as batches that `seal` takes, one partition in memory at a time.
+
+        This is how an append is made: a new snapshot of the parent's rows and the new ones.
+        """
+        columns = [name for name, _ in self.manifest(snapshot, trusted).columns[2:]]
+        with self.open_snapshot(snapshot, columns, trusted) as opened:
+            for table in opened.partitions():
+                yield from table.drop_columns([RANK_COLUMN]).to_batches(max_chunksize=_APPEND_ROWS)
 
     def snapshots(self) -> tuple[Digest, ...]:
         """Return the digests under which manifests are stored; none of them is verified yet."""
@@ -140,22 +155,29 @@ class Vault:
             ) from error
         return read_manifest(raw, snapshot, trusted)
 
-    def open_snapshot(self, snapshot: Digest, columns: Sequence[str], trusted: Sequence[PublicKey]) -> OpenedSnapshot:
+    def open_snapshot(
+        self, snapshot: Digest, columns: Sequence[str], trusted: Sequence[PublicKey], *, past: bool = False
+    ) -> OpenedSnapshot:
         """Open some columns of a snapshot; only their object keys are unwrapped, with those of `_unit` and `_rank`.
 
         Args:
             snapshot: the snapshot's digest.
             columns: names of columns, in the order wanted; the two of the vault's own come first in any case.
             trusted: the sandbox keys whose signature counts.
+            past: whether an old snapshot is meant on purpose (a replay); otherwise one that is older than
+                the last seen is refused.
 
         Raises:
             SnapshotNotFoundError: no snapshot has this digest.
             SealBrokenError: the manifest or a wrapped key was changed.
+            VaultError: a newer snapshot was seen before (`vault.rolled_back`).
             KeyUnavailableError: a half of the snapshot key is missing; the message names who keeps it.
             VaultError: there is no such column (`vault.unknown_column`).
         """
         manifest = self.manifest(snapshot, trusted)
         wanted = _wanted_columns(manifest, columns)
+        if not past:
+            advance_mark(self._keyring, manifest)
         key = self._keyring.snapshot_key(manifest.dataset, manifest.snapshot, manifest.owner, manifest.suite)
         facts = open_facts(key, manifest)
         keys = {
@@ -206,6 +228,24 @@ class Vault:
             if isinstance(self._blobs, LocalBlobStore):
                 self._blobs.sweep()
             return garbage
+
+    @property
+    def keyring(self) -> Keyring:
+        """The vault's keys, for ceremonies: custody, rotation, destruction."""
+        return self._keyring
+
+    @property
+    def blobs(self) -> BlobStore:
+        """The vault's blobs."""
+        return self._blobs
+
+    def _generation_after(self, parent: Digest, dataset: str, trusted: Sequence[PublicKey]) -> int:
+        """Return one more than the parent's generation; of a parent that was destroyed, the mark remembers it."""
+        seen = read_mark(self._keyring, self._keyring.ensure_dataset(dataset), dataset)
+        known = 0 if seen is None else seen.generation
+        with suppress(SnapshotNotFoundError):
+            known = max(known, self.manifest(parent, trusted).generation)
+        return known + 1
 
     def _scrubber(self, trusted: Sequence[PublicKey], progress: Callable[[int], None] | None) -> Scrubber:
         return Scrubber(self._keyring, self._blobs, lambda snapshot: self.manifest(snapshot, trusted), progress)

@@ -20,7 +20,7 @@ from sandbox.crypto.keys import PrivateKey
 from sandbox.crypto.suites import suite as suite_of
 from sandbox.errors import InputError, VaultError
 from sandbox.model.description import DatasetDescription
-from sandbox.model.digest import digest_of
+from sandbox.model.digest import Digest, digest_of
 from sandbox.model.keys import SuiteName
 from sandbox.vault.blobs import BlobStore
 from sandbox.vault.columns import (
@@ -67,6 +67,8 @@ class SealRequest:
         partitions: how many partitions, or None to choose by the rows seen.
         chunk_rows: rows of a chunk at most.
         limit_bytes: bytes of batches held in memory at most, before they are spilled sealed.
+        parent: the digest of the snapshot that this one follows, or None for the first.
+        generation: its place in the chain of the dataset's snapshots, from 0.
     """
 
     description: DatasetDescription
@@ -77,6 +79,8 @@ class SealRequest:
     partitions: int | None = None
     chunk_rows: int = CHUNK_ROWS
     limit_bytes: int = LIMIT_BYTES
+    parent: Digest | None = None
+    generation: int = 0
 
 
 @dataclass(slots=True)
@@ -214,6 +218,8 @@ def _signed_manifest(draft: _Draft, partitions: int) -> SnapshotManifest:
         objects=tuple(draft.objects),
         facts=seal_facts(key, description.dataset, draft.facts),
         signature=UNSIGNED,
+        parent=request.parent,
+        generation=request.generation,
     )
     return sign_manifest(manifest, request.signer)
 

@@ -75,7 +75,7 @@ class Scene:
         self.directory = directory
         self.trusted = [signer.public]
         made = vault._keyring
-        keyring = Keyring(LocalBlobStore(directory / "keys"), made._suite, made._master_id, made._master)
+        keyring = Keyring(LocalBlobStore(directory / "keys"), made.ring)
         self.vault = Vault(directory, keyring, LocalBlobStore(directory / "blobs"))
         self.first = self.vault.manifest(first, self.trusted)
         self.second = self.vault.manifest(second, self.trusted)

@@ -115,6 +115,18 @@ def test_every_kind_refuses_a_missing_and_an_extra_field(founded):
         K.JOB_REFUSED: city.refusing(JOB),
         K.JOB_RECOVERED: city.recovering(JOB),
         K.EXPORT_MADE: {"bundle": city.digest("bundle"), "by": city.AGENCY.key_id},
+        K.DATASET_DESTROYED: {
+            "dataset": city.DATASET,
+            "snapshots": [city.SNAPSHOT],
+            "certificate": city.digest("certificate"),
+        },
+        K.BATCH_RECEIVED: {
+            "dataset": city.DATASET,
+            "batch": city.digest("batch"),
+            "department": city.AGENCY.key_id,
+            "snapshot": city.SNAPSHOT,
+        },
+        K.EPOCH_CLOSED: {"epoch": 1, "certificates": [], "record": city.digest("epoch")},
     }
     assert set(bodies) == set(EntryKind)
     for kind, body in bodies.items():

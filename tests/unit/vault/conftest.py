@@ -122,7 +122,7 @@ def empty_vault(tmp_path_factory: pytest.TempPathFactory) -> Vault:
 def vault(empty_vault: Vault, tmp_path: Path) -> Vault:
     shutil.copytree(empty_vault._directory, tmp_path / "vault")
     made = empty_vault._keyring
-    keyring = Keyring(LocalBlobStore(tmp_path / "vault" / "keys"), made._suite, made._master_id, made._master)
+    keyring = Keyring(LocalBlobStore(tmp_path / "vault" / "keys"), made.ring)
     return Vault(tmp_path / "vault", keyring, LocalBlobStore(tmp_path / "vault" / "blobs"))
 
 

@@ -216,7 +216,7 @@ def test_nothing_reachable_from_an_opened_snapshot_opens_another_column(
         found = list(_reachable(opened))
         texts = {bytes(item) for item in found if isinstance(item, (bytes, bytearray))}
         assert {object_id for object_id, secret in plain.items() if secret in texts} == opened.held_objects
-        assert not texts & {key.objects, key.facts, vault._keyring._master}
+        assert not texts & {key.objects, key.facts, vault._keyring.ring.primary.secret}
         assert not any(isinstance(item, (Keyring, SnapshotKey, Vault)) for item in found)
 
 

@@ -1,0 +1,106 @@
+"""The token key that a vault lends to a department, so that identifiers become tokens before anything travels.
+
+The key of a dataset's tokens is drawn in the vault.  The department whose dataset it is gets it sealed to its own key
+and signed by the sandbox; it learns nothing by it that it does not have, for the identifiers are its own.  Nobody on
+the way learns it, and the vault never sees an identifier.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.crypto.envelope import open_sealed, seal_to
+from sandbox.crypto.keys import PrivateKey
+from sandbox.crypto.signing import sign, verify_signature
+from sandbox.crypto.suites import suite
+from sandbox.crypto.tokens import Tokeniser
+from sandbox.errors import KeyUnavailableError, SaggarError
+from sandbox.model.canonical import canonical_bytes, parse_canonical
+from sandbox.model.keys import PublicKey, Role, Signature, SuiteName, decode_base64
+
+SIGNING_CONTEXT = "saggar/token-key/1"
+_CHECK_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """A token key in its department's hands.
+
+    Attributes:
+        dataset: whose identifiers it is for.
+        check: its check value, which batches carry.
+        secret: the key.
+    """
+
+    dataset: str
+    check: str
+    secret: bytes = field(repr=False)
+
+    def tokeniser(self) -> Tokeniser:
+        """Return what turns identifiers into tokens."""
+        return Tokeniser(self.secret)
+
+
+def issue_token_key(secret: bytes, dataset: str, department: PublicKey, *, signer: PrivateKey, at: str) -> bytes:
+    """Return the file that carries a dataset's token key to its department."""
+    words = {
+        "v": 1,
+        "kind": "saggar.token_key",
+        "dataset": dataset,
+        "department": department.key_id,
+        "check": token_check(secret),
+        "at": at,
+        "sealed": base64.b64encode(seal_to(department, secret, _context(dataset))).decode(),
+    }
+    signature = sign(signer, SIGNING_CONTEXT, canonical_bytes(words))
+    return canonical_bytes({"token_key": words, "signature": signature.to_record()})
+
+
+def open_token_key(raw: bytes, dataset: str, key: PrivateKey, vault: PublicKey) -> TokenKey:
+    """Return the token key of a file, as its department opens it.
+
+    Raises:
+        KeyUnavailableError: it is another dataset's or department's, or is not signed by this vault
+            (`vault.key_unavailable.token_key`).
+    """
+    try:
+        stored = parse_canonical(raw)
+        words: dict[str, Any] = stored["token_key"]
+        sealed, signature = decode_base64(words["sealed"]), Signature.parse(stored["signature"])
+        kind, of, to, check = words["kind"], words["dataset"], words["department"], words["check"]
+    except (SaggarError, KeyError, TypeError) as error:
+        raise _refused("is damaged or no token key") from error
+    if kind != "saggar.token_key" or of != dataset:
+        raise _refused(f"is not for the dataset `{dataset}`")
+    if to != key.public.key_id:
+        raise _refused(f"was issued to another key than `{key.public.name}`")
+    if vault.role is not Role.SANDBOX:
+        raise _refused("cannot be checked: the key named as the vault's is not a sandbox's")
+    try:
+        verify_signature(vault, SIGNING_CONTEXT, canonical_bytes(words), signature)
+        secret = open_sealed(key, sealed, _context(dataset))
+    except SaggarError as error:
+        raise _refused("is not signed by this vault, or was altered") from error
+    if not hmac.compare_digest(token_check(secret), str(check)):
+        raise _refused("does not hold the key that it names")
+    return TokenKey(dataset, token_check(secret), secret)
+
+
+def token_check(secret: bytes) -> str:
+    """Return the check value of a token key: the first 16 bytes of HMAC-SM3(key, "saggar/token-check/1"), in hex."""
+    return suite(SuiteName.GM).mac(secret, b"saggar/token-check/1")[:_CHECK_BYTES].hex()
+
+
+def _context(dataset: str) -> str:
+    return f"saggar/token-key/{dataset}"
+
+
+def _refused(why: str) -> KeyUnavailableError:
+    return KeyUnavailableError(
+        f"the token key {why}",
+        hint="ask the vault's operator for one: `saggar keys issue-token-key DATASET --to NAME`",
+        code="vault.key_unavailable.token_key",
+    )

@@ -1,0 +1,220 @@
+"""`saggar keys split`, `recover`, `destroy-share`, `rotate`, `passphrase`: ceremonies over the master key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sandbox.cli.session import console, new_passphrase, passphrase_for, session, told
+from sandbox.crypto.keys import PrivateKey
+from sandbox.errors import FileFormatError, InputError, KeyUnavailableError
+from sandbox.model.keys import PublicKey, Role
+from sandbox.service.ceremonies import OpenKeys
+from sandbox.vault.custody import OpenedShare, Share
+
+YesOption = Annotated[bool, typer.Option("--yes", help="Ask nothing; for scripts.")]
+
+
+def add_to(keys: typer.Typer) -> None:
+    """Add these commands to `saggar keys`."""
+    keys.command(epilog="Example: saggar keys split --custodians an,bo,chen,dai,ma --threshold 3 --out shares")(split)
+    keys.command(epilog="Example: saggar keys recover --share an.share --share bo.share --share ma.share")(recover)
+    keys.command(
+        name="destroy-share", epilog="Example: saggar keys destroy-share an.share --key an.key --out an.receipt"
+    )(destroy_share)
+    keys.command(epilog="Example: saggar keys rotate --dataset hospital")(rotate)
+    keys.command(epilog="Example: saggar keys passphrase")(passphrase)
+
+
+@told
+def split(
+    custodians: Annotated[str, typer.Option(help="Key names of the custodians, separated by commas.")],
+    threshold: Annotated[int, typer.Option(help="How many shares bring the master key back.")] = 3,
+    out: Annotated[Path, typer.Option(help="The directory for the shares.")] = Path("shares"),
+    yes: YesOption = False,
+) -> None:
+    """Split the master key among custodians; a few of them together can bring it back 分持."""
+    from sandbox.service.ceremonies import split as deal
+    from sandbox.service.files import write_durably
+
+    names = [name.strip() for name in custodians.split(",") if name.strip()]
+    people = registered(names)
+    console.print(
+        f"The master key will be split among {len(people)} custodians: {', '.join(names)}.\n"
+        f"Any {threshold} of them can bring it back; {threshold - 1} or fewer learn nothing.\n"
+        "Each share is sealed to its custodian's key and signed. It goes to its custodian and to nobody else."
+    )
+    confirm("deal the shares", yes)
+    with opened_keys("keys split") as keys:
+        shares = deal(keys, people, threshold=threshold)
+    for share in shares:
+        path = out / f"{share.custodian}.share"
+        write_durably(path, share.to_bytes())
+        console.print(f"  {path}  for [bold]{share.custodian}[/], share {share.index} of {share.shares}")
+    console.print(f"check value (KCV) of the master key: [bold]{shares[0].kcv}[/], ceremony {shares[0].ceremony}")
+    console.print("write both down; then rehearse: [cyan]saggar keys recover --rehearse --share FILE …[/]")
+
+
+@told
+def recover(
+    share: Annotated[list[Path], typer.Option("--share", help="A share; repeat until there are enough.")],
+    key: Annotated[
+        list[Path] | None, typer.Option("--key", help="A custodian's key file, where it is not in the state directory.")
+    ] = None,
+    rehearse: Annotated[bool, typer.Option("--rehearse", help="Combine and compare, and change nothing.")] = False,
+    yes: YesOption = False,
+) -> None:
+    """Bring the master key back from custodians' shares, under a new passphrase 恢复."""
+    from sandbox.service.ceremonies import check_shares, recover_keys
+    from sandbox.vault.custody import combine_shares
+
+    shares = [Share.parse(read_file(path), name=path.name) for path in share]
+    check_shares(session.state, shares)
+    opened = [_open(each, key or []) for each in shares]
+    ring = combine_shares(opened)
+    console.print(
+        f"{len(opened)} shares give master key version {ring.primary.version}; its check value is "
+        f"[bold]{shares[0].kcv}[/]"
+    )
+    if rehearse:
+        console.print("[green]holds[/]: the shares bring the key back; nothing was changed")
+        return
+    confirm("lock the recovered keys under a new passphrase", yes)
+    recover_keys(session.state, opened, passphrase=new_passphrase("sandbox"), wait_s=session.wait_s)
+    console.print("the master key and the sandbox's keys are back, under the new passphrase")
+
+
+@told
+def destroy_share(
+    share: Annotated[Path, typer.Argument(help="The share; it is deleted.")],
+    key: Annotated[Path, typer.Option(help="The custodian's own key file.")],
+    out: Annotated[Path, typer.Option(help="Where the signed receipt goes.")],
+    yes: YesOption = False,
+) -> None:
+    """Destroy a share, as its custodian, and sign a receipt for it."""
+    from sandbox.model.canonical import canonical_bytes
+    from sandbox.service.clock import SystemClock
+    from sandbox.service.files import write_durably
+    from sandbox.vault.custody import open_share
+    from sandbox.vault.outstanding import receipt_for
+
+    record, holder = Share.parse(read_file(share), name=share.name), open_key(key)
+    open_share(record, holder)
+    console.print("You sign that this share is destroyed together with every copy of it, on paper and on any medium.")
+    confirm(f"destroy share {record.index} of ceremony {record.ceremony[:12]}", yes)
+    share.unlink()
+    receipt = receipt_for(record, holder, at=SystemClock().now())
+    write_durably(out, canonical_bytes(receipt.to_record()), mode=0o644)
+    console.print(f"destroyed {share}; receipt in {out}")
+
+
+@told
+def rotate(
+    dataset: Annotated[str | None, typer.Option(help="The dataset whose key gets a new version.")] = None,
+    master: Annotated[bool, typer.Option("--master", help="Give the master key a new version.")] = False,
+    yes: YesOption = False,
+) -> None:
+    """Give a key a new version: keys are wrapped again, data is not touched 轮换."""
+    from sandbox.service.ceremonies import rotate as turn
+
+    if (dataset is None) != master:
+        raise InputError("name one key to rotate", hint="use `--dataset NAME`, or `--master`", code="input.rotate")
+    if master:
+        console.print("Shares of the old master key bring back a key that opens nothing new: split the new one after.")
+    confirm("rotate the master key" if master else f"rotate the key of {dataset}", yes)
+    phrase = passphrase_for("sandbox")
+    with opened_keys("keys rotate", phrase) as keys:
+        version = turn(keys, phrase, dataset=dataset)
+    console.print(
+        f"{'the master key' if master else dataset} is at version {version}; the one before opens nothing here"
+    )
+    if master:
+        console.print("next: [cyan]saggar keys split --custodians …[/]")
+
+
+@told
+def passphrase() -> None:
+    """Change the passphrase of the sandbox's keys and the vault 改口令."""
+    from sandbox.service.ceremonies import change_passphrase
+
+    with opened_keys("keys passphrase") as keys:
+        change_passphrase(keys, new_passphrase("sandbox"))
+    console.print("changed; backups from before still open under the old passphrase")
+
+
+@contextmanager
+def opened_keys(purpose: str, phrase: str | None = None) -> Iterator[OpenKeys]:
+    """Open the state directory's keys for a ceremony."""
+    from sandbox.service.ceremonies import open_keys
+
+    chosen = phrase or passphrase_for("sandbox")
+    with open_keys(session.state, passphrase=chosen, purpose=purpose, wait_s=session.wait_s) as keys:
+        yield keys
+
+
+def registered(names: list[str]) -> list[PublicKey]:
+    """Return the registered keys of these names, in order."""
+    from sandbox.service.compose import open_records
+
+    with open_records(session.state) as records:
+        known = {key.name: key for key in records.state().keys.values()}
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"no registered key is called `{name}`",
+                hint="list them with `saggar keys list`",
+                code="input.unknown_key",
+            )
+    return [known[name] for name in names]
+
+
+def registered_as(role: Role) -> tuple[PublicKey, ...]:
+    """Return the registered keys of a role."""
+    from sandbox.service.compose import open_records
+
+    with open_records(session.state) as records:
+        return records.trusted(role)
+
+
+def confirm(what: str, yes: bool) -> None:
+    """Ask whether to go on; without a terminal, only `--yes` does."""
+    if not yes:
+        typer.confirm(f"{what}?", abort=True)
+
+
+def open_key(path: Path) -> PrivateKey:
+    """Return the private key of a key file; its holder types the passphrase."""
+    from sandbox.crypto.keyfile import read_public, unlock_key
+
+    raw = read_file(path)
+    return unlock_key(raw, passphrase_for(read_public(raw).name))
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileFormatError(
+            f"file `{path}` cannot be read", hint="check the path", code="input.file.missing"
+        ) from error
+
+
+def _open(share: Share, key_files: list[Path]) -> OpenedShare:
+    from sandbox.crypto.keyfile import read_public
+    from sandbox.service.config import Layout
+    from sandbox.vault.custody import open_share
+
+    own = Layout(session.state).keys / f"{share.custodian}.key"
+    for path in [*key_files, *([own] if own.exists() else [])]:
+        if read_public(read_file(path)).key_id == share.key_id:
+            return open_share(share, open_key(path))
+    raise KeyUnavailableError(
+        f"the key file of custodian `{share.custodian}` is not here",
+        hint=f"`{share.custodian}` brings it: add `--key FILE`",
+        code="vault.key_unavailable.no_file",
+    )

@@ -1,0 +1,176 @@
+"""`saggar destroy`, `saggar verify destruction`, `saggar keys close-epoch`: what is gone, and how anybody can tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from sandbox.cli.audit import read_trust, verify
+from sandbox.cli.custody import YesOption, confirm, opened_keys, read_file, registered_as
+from sandbox.cli.session import console, new_passphrase, passphrase_for, print_json, session, told
+from sandbox.model.digest import short
+from sandbox.model.keys import Role
+
+CERTIFICATE, EPOCH, RECEIPT, TRUST = "certificate.json", "epoch.json", "receipt.tlog-proof", "trust.json"
+
+
+def add_to(app: typer.Typer, keys: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.command(epilog="Example: saggar destroy hospital --as agency --with health --basis 'order 2026-17'")(destroy)
+    verify.command(name="destruction", epilog="Example: saggar verify destruction destroyed-3f2a9c1b7d04")(
+        verify_destruction_files
+    )
+    keys.command(name="close-epoch", epilog="Example: saggar keys close-epoch --receipt an.receipt --out epoch-1")(
+        close_epoch
+    )
+
+
+@told
+def destroy(
+    what: Annotated[str, typer.Argument(help="A dataset, or one snapshot's digest.")],
+    as_name: Annotated[str, typer.Option("--as", help="Who orders it: the operator or the agency.")],
+    with_names: Annotated[
+        list[str], typer.Option("--with", help="Who witnesses it: the owning department or a custodian; repeat.")
+    ],
+    basis: Annotated[str, typer.Option(help="Why, in a line: the clause or the order.")],
+    out: Annotated[Path | None, typer.Option(help="The directory for the certificate. Default: destroyed-ID.")] = None,
+    yes: YesOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Destroy a dataset or a snapshot: keys, objects, a second read, a signed certificate 销毁."""
+    from sandbox.jobs.destroy import destroy as destroy_data
+    from sandbox.service.compose import open_engine, trust_record, unlock_named
+
+    parties = [unlock_named(session.state, name, passphrase_for(name)) for name in (as_name, *with_names)]
+    if not as_json:
+        console.print(
+            f"[bold]{what}[/] will be destroyed by order of [bold]{as_name}[/], witnessed by "
+            f"[bold]{', '.join(with_names)}[/].\nNobody can open it afterwards; releases made from it stay."
+        )
+    confirm("destroy it for good", yes)
+    with open_engine(
+        session.state, passphrase=passphrase_for("sandbox"), purpose="destroy", wait_s=session.wait_s
+    ) as engine:
+        logged = destroy_data(engine, what, parties, basis=basis)
+        trust = trust_record(engine)
+    directory = out or Path(f"destroyed-{short(logged.digest)}")
+    _write(directory, CERTIFICATE, logged.document.to_bytes(), logged.receipt, trust)
+    if as_json:
+        print_json({"certificate": logged.digest, "directory": str(directory), "record": logged.document.record})
+        return
+    console.print(certificate_table(logged.document.record, level="L1"))
+    console.print(f"certificate, receipt and keys in [bold]{directory}[/]; it is in the log as {short(logged.digest)}")
+    console.print("backups of the vault's keys still open until you run [cyan]saggar keys close-epoch[/]")
+
+
+@told
+def close_epoch(
+    receipt: Annotated[
+        list[Path] | None, typer.Option("--receipt", help="A custodian's receipt of a destroyed share; repeat.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The directory for the record. Default: epoch-N.")] = None,
+    yes: YesOption = False,
+) -> None:
+    """Replace the master key and the passphrase, so that old backups of keys open nothing 关闭密钥纪元."""
+    from sandbox.jobs.destroy import close_epoch as log_closing
+    from sandbox.service.ceremonies import replace_master
+    from sandbox.service.compose import open_engine, trust_record
+    from sandbox.vault.outstanding import ShareReceipt
+
+    receipts = [ShareReceipt.parse(read_file(path), name=path.name) for path in receipt or []]
+    old, new = passphrase_for("sandbox"), new_passphrase("sandbox")
+    console.print("A new master key under a new passphrase; what survives is wrapped anew, data is not touched.")
+    confirm("close the epoch", yes)
+    custodians = registered_as(Role.CUSTODIAN)
+    with opened_keys("keys close-epoch", old) as keys:
+        ids = replace_master(keys, old=old, new=new, receipts=receipts, custodians=custodians)
+    with open_engine(session.state, passphrase=new, purpose="keys close-epoch", wait_s=session.wait_s) as engine:
+        given = [each.to_record() for each in receipts]
+        logged = log_closing(engine, old_master=ids[0], new_master=ids[1], receipts=given)
+        trust = trust_record(engine)
+    record = logged.document.record
+    directory = out or Path(f"epoch-{record['epoch']}")
+    _write(directory, EPOCH, logged.document.to_bytes(), logged.receipt, trust)
+    console.print(
+        f"epoch {record['epoch']} is closed: {len(record['survivors'])} datasets live on under the new master key, "
+        f"{len(record['certificates'])} certificates are complete (L2)"
+    )
+    console.print(f"record in [bold]{directory}[/]; forget the old passphrase, and split the new master key now")
+
+
+@told
+def verify_destruction_files(
+    certificate: Annotated[Path, typer.Argument(help="The certificate, or the directory that it lies in.")],
+    trust: Annotated[Path | None, typer.Option(help="The keys you trust. Default: trust.json beside it.")] = None,
+    epoch: Annotated[Path | None, typer.Option(help="The closed epoch (epoch.json or its directory).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check a certificate of destruction offline: signatures, second read, the log's receipt, the closed epoch."""
+    from sandbox.jobs.replay_bundle import trusted_for
+    from sandbox.ledger.destruction import verify_destruction
+
+    path = certificate / CERTIFICATE if certificate.is_dir() else certificate
+    origin, keys = read_trust(trust or path.parent / TRUST)
+    closed = None
+    if epoch is not None:
+        epoch_path = epoch / EPOCH if epoch.is_dir() else epoch
+        closed = (read_file(epoch_path), _receipt(epoch_path))
+    facts = verify_destruction(read_file(path), keys, trusted_for(origin, keys), receipt=_receipt(path), epoch=closed)
+    if as_json:
+        print_json(
+            {
+                "verified": True,
+                "certificate": facts.certificate,
+                "level": facts.level,
+                "entry": None if facts.receipt is None else facts.receipt.entry.seq,
+                "record": facts.record,
+            }
+        )
+        return
+    console.print(certificate_table(facts.record, level=facts.level))
+    where = (
+        "no receipt was handed in" if facts.receipt is None else f"entry {facts.receipt.entry.seq} of a cosigned log"
+    )
+    console.print(f"[green]holds[/]: {len(facts.signers)} signatures, {where}, level [bold]{facts.level}[/]")
+    if trust is None:
+        console.print("[dim]the keys came with the certificate; compare their ids with the ones you know:[/]")
+        for key in facts.signers:
+            console.print(f"  [dim]{key.role.value} {key.name} {key.key_id}[/]")
+
+
+def certificate_table(record: dict[str, Any], *, level: str) -> Table:
+    """Return a certificate as a table."""
+    table = Table(
+        "what 项目", "says 内容", title=f"destruction of {record['dataset']} 销毁证明, {level}", title_justify="left"
+    )
+    for each in record["snapshots"]:
+        size = sum(sealed["bytes"] for sealed in each["objects"])
+        table.add_row("snapshot 快照", f"{short(each['snapshot'])}, {len(each['objects'])} objects, {size:,} bytes")
+        halves = ", ".join(f"{side} {what}" for side, what in sorted(each["halves"].items()))
+        table.add_row("key halves 密钥", halves)
+        read = each["second_read"]
+        table.add_row("second read 复核", f"{read['objects_found']} objects found, opening: {read['opening']}")
+    table.add_row("at 时间, basis 依据", f"{record['at']}, {record['basis']}")
+    table.add_row("signed by 签署", ", ".join(f"{p['name']} ({p['role']})" for p in record["parties"]))
+    table.add_row("releases not covered 衍生结果", str(len(record["derived_releases"])))
+    for remains in record["remaining"]:
+        table.add_row("remains 仍存", remains if level == "L1" or "epoch" not in remains else "backups: closed by L2")
+    table.add_row("replay left 可重放", f"levels {', '.join(map(str, record['replay']['left']))}; level 4 is lost")
+    return table
+
+
+def _write(directory: Path, name: str, document: bytes, receipt: str, trust: dict[str, Any]) -> None:
+    from sandbox.model.canonical import canonical_bytes
+    from sandbox.service.files import write_durably
+
+    files = ((name, document), (RECEIPT, receipt.encode()), (TRUST, canonical_bytes(trust)))
+    for file, data in files:
+        write_durably(directory / file, data, mode=0o644)
+
+
+def _receipt(document: Path) -> str | None:
+    path = document.parent / RECEIPT
+    return read_file(path).decode("utf-8", "replace") if path.exists() else None

@@ -1,0 +1,56 @@
+"""Escrow: the sandbox's own key files once more, locked under the master key instead of a passphrase.
+
+Whoever brings the master key back from the custodians' shares gets the sandbox's signing key back with it; otherwise a
+forgotten passphrase would leave data that opens and a log that nobody can go on with.
+"""
+
+from __future__ import annotations
+
+from sandbox.crypto.keyfile import lock_key, unlock_key
+from sandbox.crypto.keys import PrivateKey
+from sandbox.errors import KeyUnavailableError
+from sandbox.vault.keyring import Keyring
+from sandbox.vault.masters import MasterKey
+
+_FOLDER = "escrow/"
+
+
+def keep_in_escrow(keyring: Keyring, key: PrivateKey) -> None:
+    """Store a key under the master key in force."""
+    keyring.store.put(_FOLDER + key.public.name, lock_key(key, _phrase(keyring, keyring.ring.primary)))
+
+
+def keys_in_escrow(keyring: Keyring) -> tuple[PrivateKey, ...]:
+    """Return the keys in escrow.
+
+    Raises:
+        KeyUnavailableError: one hangs under a master key that is not in the ring (`vault.key_unavailable.escrow`).
+    """
+    return tuple(_unlock(keyring, name)[0] for name in keyring.store.names(_FOLDER))
+
+
+def rewrap_escrow(keyring: Keyring) -> None:
+    """Hang what is in escrow under the master key in force."""
+    for name in keyring.store.names(_FOLDER):
+        key, master = _unlock(keyring, name)
+        if master != keyring.ring.primary:
+            keep_in_escrow(keyring, key)
+
+
+def _unlock(keyring: Keyring, name: str) -> tuple[PrivateKey, MasterKey]:
+    raw = keyring.store.get(name)
+    for master in keyring.ring.keys:
+        try:
+            return unlock_key(raw, _phrase(keyring, master)), master
+        except KeyUnavailableError as error:
+            if error.code != "vault.key_unavailable.wrong_passphrase":
+                raise
+    raise KeyUnavailableError(
+        f"the key in `keys/{name}` hangs under another master key",
+        hint="use the shares of the newest ceremony, or restore the newest backup of the vault's keys",
+        code="vault.key_unavailable.escrow",
+    )
+
+
+def _phrase(keyring: Keyring, master: MasterKey) -> str:
+    return keyring.suite.expand(master.secret, b"saggar/escrow/1", 32).hex()

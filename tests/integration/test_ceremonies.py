@@ -1,0 +1,122 @@
+"""The ceremonies as people do them, by command: custody, a batch from a department, the owner's half, the end."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SQL, World
+from tests.support.line_world import Told, saggar
+
+pytestmark = pytest.mark.slow
+
+NEW = "words nobody wrote down"
+NAMES = ("an", "bo", "chen")
+
+
+class Desk:
+    """A command line over one state directory."""
+
+    def __init__(self, world: World, tmp_path: Path) -> None:
+        self.world, self.cwd, self.passphrase = world, tmp_path, None
+
+    def __call__(self, *arguments: object, code: int = 0, **changes: str) -> Told:
+        if self.passphrase:
+            changes.setdefault("SAGGAR_PASSPHRASE_SANDBOX", self.passphrase)
+        told = saggar("--state", self.world.state, *arguments, cwd=self.cwd, **changes)
+        assert told.code == code, told.err + told.out
+        return told
+
+    def ask(self, code: int = 0) -> Told:
+        return self("submit", "--epsilon", "0.05", "--sql", SQL, "--again", "--json", code=code)
+
+
+@pytest.fixture
+def desk(world: World, tmp_path: Path) -> Desk:
+    return Desk(world, tmp_path)
+
+
+def test_a_lost_passphrase_comes_back_from_shares_and_an_epoch_ends_them(desk: Desk) -> None:
+    for name in NAMES:
+        desk("keys", "new", name, "--role", "custodian")
+    desk("keys", "split", "--custodians", ",".join(NAMES), "--threshold", "2", "--out", "shares", "--yes")
+    one = desk("keys", "recover", "--share", "shares/an.share", "--rehearse", code=6)
+    assert "vault.key_unavailable.shares" in one.err
+    two = ("--share", "shares/an.share", "--share", "shares/chen.share")
+    assert "holds" in desk("keys", "recover", *two, "--rehearse").out
+    share = (desk.cwd / "shares" / "an.share").read_bytes()
+    (desk.cwd / "bad.share").write_bytes(share.replace(b'"index":1', b'"index":2'))
+    assert (
+        "the share of `an` was altered"
+        in desk("keys", "recover", "--share", "bad.share", "--share", "shares/bo.share", "--rehearse", code=6).err
+    )
+    desk("keys", "recover", *two, "--yes", SAGGAR_PASSPHRASE_NEW=NEW, SAGGAR_PASSPHRASE_SANDBOX="forgotten")
+    assert "wrong_passphrase" in desk("keys", "rotate", "--master", "--yes", code=6).err
+    desk.passphrase = NEW
+    assert desk.ask().json["release"]
+    last = {"SAGGAR_PASSPHRASE_NEW": "and words after those"}
+    assert "vault.custody.outstanding" in desk("keys", "close-epoch", "--yes", code=6, **last).err
+    for name in ("an", "bo"):
+        key = desk.world.state / "keys" / f"{name}.key"
+        desk("keys", "destroy-share", f"shares/{name}.share", "--key", key, "--out", f"{name}.receipt", "--yes")
+    receipts = ("--receipt", "an.receipt", "--receipt", "bo.receipt")
+    assert "is closed" in desk("keys", "close-epoch", *receipts, "--out", "epoch", "--yes", **last).out
+    desk.passphrase = last["SAGGAR_PASSPHRASE_NEW"]
+    assert desk.ask().json["release"]
+    desk("keys", "rotate", "--dataset", "clinic", "--yes")
+    assert desk.ask().json["release"]
+
+
+def test_a_batch_sealed_at_the_department_is_taken_once_and_asked(desk: Desk) -> None:
+    desk("keys", "public", "sandbox", "--out", "vault.pub")
+    desk("keys", "issue-token-key", "clinic", "--to", "health", "--out", "clinic.token")
+    department = desk.cwd / "department"
+    department.mkdir()
+    (department / "health.key").write_bytes((desk.world.state / "keys" / "health.key").read_bytes())
+    sealed = saggar(
+        *("seal-source", desk.world.files / "clinic.yaml", desk.world.files / "clinic.csv", "--to", "../vault.pub"),
+        *("--as", "health.key", "--token-key", "../clinic.token", "--out", "batch.sealed", "--json"),
+        cwd=department,
+    )
+    assert sealed.code == 0, sealed.err
+    assert sorted(path.name for path in department.iterdir()) == ["batch.sealed", "health.key"]
+    received = desk("receive", "department/batch.sealed", "--json").json
+    assert received["report"] == sealed.json["report"]
+    again = desk("receive", "department/batch.sealed", code=3)
+    assert "input.sealed_batch.replayed" in again.err
+    assert desk.ask().json["release"]
+    with desk.world.records() as records:
+        assert records.state().batches == {sealed.json["batch"]: received["snapshot"]}
+
+
+def test_a_job_without_the_owners_half_says_who_must_act(desk: Desk) -> None:
+    key = desk.world.state / "keys" / "health.key"
+    desk("keys", "export-half", "clinic", "--out", "clinic.half")
+    stranger = desk.world.state / "keys" / "agency.key"
+    assert "vault.owner_half" in desk("keys", "remove-half", "clinic.half", "--key", stranger, "--yes", code=6).err
+    assert desk.ask().json["release"]
+    desk("keys", "remove-half", "clinic.half", "--key", key, "--yes")
+    missing = desk.ask(code=6)
+    assert missing.json["error"]["code"] == "vault.key_unavailable.owner_half"
+    assert "the owner `health` must lend it" in missing.json["error"]["hint"]
+    altered = (
+        (desk.cwd / "clinic.half").read_bytes().replace(b'"kind":"saggar.owner_half"', b'"kind":"saggar.owner_helf"')
+    )
+    (desk.cwd / "altered.half").write_bytes(altered)
+    assert "vault.owner_half" in desk("keys", "import-half", "altered.half", "--key", key, code=6).err
+    desk("keys", "import-half", "clinic.half", "--key", key)
+    assert desk.ask().json["release"]
+
+
+def test_a_destruction_by_command_is_verified_by_command(desk: Desk) -> None:
+    whole = ("destroy", "clinic", "--basis", "order 2027-17", "--out", "gone", "--json", "--yes")
+    assert "policy.destruction" in desk(*whole, "--as", "agency", "--with", "operator", code=4).err
+    assert desk(*whole, "--as", "agency", "--with", "health").json["record"]["dataset"] == "clinic"
+    checked = saggar("verify", "destruction", "gone", "--json", cwd=desk.cwd)
+    assert (checked.code, checked.json["level"]) == (0, "L1")
+    assert desk.ask(code=6).json["error"]["code"] == "vault.snapshot_not_found.destroyed"
+    desk("keys", "close-epoch", "--out", "epoch", "--yes", SAGGAR_PASSPHRASE_NEW=NEW)
+    checked = saggar("verify", "destruction", "gone", "--epoch", "epoch", "--json", cwd=desk.cwd)
+    assert (checked.code, checked.json["level"]) == (0, "L2")
+    path = desk.cwd / "gone" / "certificate.json"
+    path.write_bytes(path.read_bytes().replace(b"order 2027-17", b"order 2027-18"))
+    assert "ledger.destruction.signature" in saggar("verify", "destruction", "gone", cwd=desk.cwd).err
