@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Self
 
 from sandbox.errors import GuestFailedError, LayerMissingError, ProgramError
+from sandbox.runtime.host.blocks import BlockWork, run_blocks
 from sandbox.runtime.host.conversation import Answerer, Conversation, Ended, HungUpError, clean_sentence
 from sandbox.runtime.host.declared_outputs import parse_outputs
 from sandbox.runtime.host.report import IsolationReport, Level
@@ -106,6 +107,7 @@ class GuestHost:
         self._least = least
         self._lock = threading.Lock()
         self._zygote: ZygoteProcess | None = None
+        self._block_zygote: ZygoteProcess | None = None
         self._live_lock = threading.Lock()
         self._live: dict[int, Worker] = {}
         self._freezes = 0
@@ -117,9 +119,10 @@ class GuestHost:
     def close(self) -> None:
         """End it, and every program that still runs."""
         with self._lock:
-            if self._zygote is not None:
-                self._zygote.close()
-                self._zygote = None
+            for zygote in (self._zygote, self._block_zygote):
+                if zygote is not None:
+                    zygote.close()
+            self._zygote = self._block_zygote = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -166,14 +169,19 @@ class GuestHost:
         with self._live_lock:
             del self._live[worker.handle]
 
-    def check(self, source: str) -> None:
+    def check(self, source: str, *, entry: str = "analyze") -> None:
         """Compile a program behind the walls, without running it.
+
+        Args:
+            source: the text.
+            entry: the function that it must have: `analyze`, or `block` for a function over blocks.
 
         Raises:
             ProgramError: it is not in the language; `details` has `line` and `column`.
         """
         _check_source(source, _CHECK_LIMITS)
-        said, ended = self._converse({"mode": "check", "source": source}, _no_answer, _CHECK_LIMITS, None)[:2]
+        job = {"mode": "check", "source": source, "entry": entry}
+        said, ended = self._converse(job, _no_answer, _CHECK_LIMITS, None)[:2]
         match said:
             case {"type": "checked", "problem": None} if ended is None:
                 return
@@ -234,6 +242,25 @@ class GuestHost:
             return GuestOutcome(_status(ended.status), None, ended.message, questions)
         return _outcome(said, questions)
 
+    def run_blocks(self, work: BlockWork, *, cancel: threading.Event | None = None) -> list[tuple[float, ...] | None]:
+        """Run a function on each block, each in a worker of its own that dies after it, while programs stand still.
+
+        Block workers come from a zygote of their own: it has never seen a program, and nothing that a worker does
+        comes back to it.
+
+        Returns:
+            For each block, in order, its numbers, or None for a block that failed in any way.
+
+        Raises:
+            CancelledError: from `sandbox.errors`, when `cancel` is set.
+            GuestFailedError: the machinery failed.
+        """
+        with self._lock:
+            self._block_zygote = self._alive(self._block_zygote)
+            zygote = self._block_zygote
+        with self.frozen():
+            return run_blocks(zygote, work, cancel)
+
     def _converse(
         self, job: dict[str, Any], answer: Answerer, limits: GuestLimits, cancel: threading.Event | None
     ) -> tuple[dict[str, Any] | None, Ended | None, int]:
@@ -263,16 +290,20 @@ class GuestHost:
 
     def _running(self) -> ZygoteProcess:
         with self._lock:
-            if self._zygote is not None and not self._zygote.alive:
-                self._zygote.close()
-                self._zygote = None
-            if self._zygote is None:
-                zygote = ZygoteProcess(self._command)
-                if zygote.report.level < self._least:
-                    zygote.close()
-                    raise _too_thin(zygote.report, self._least)
-                self._zygote = zygote
+            self._zygote = self._alive(self._zygote)
             return self._zygote
+
+    def _alive(self, zygote: ZygoteProcess | None) -> ZygoteProcess:
+        """Return a zygote that runs: this one, or a new one where there is none or it died; the lock is held."""
+        if zygote is not None and zygote.alive:
+            return zygote
+        if zygote is not None:
+            zygote.close()
+        fresh = ZygoteProcess(self._command)
+        if fresh.report.level < self._least:
+            fresh.close()
+            raise _too_thin(fresh.report, self._least)
+        return fresh
 
 
 def _check_source(source: str, limits: GuestLimits) -> None:
