@@ -74,9 +74,7 @@ class SplitTable:
         return stop - start, cut
 
 
-def split_blocks(
-    partitions: Iterable[pa.Table], columns: Sequence[Column], *, blocks: int, key: bytes
-) -> SplitTable:
+def split_blocks(partitions: Iterable[pa.Table], columns: Sequence[Column], *, blocks: int, key: bytes) -> SplitTable:
     """Return the rows of all partitions in blocks.
 
     Args:
@@ -139,4 +137,5 @@ def _plain(column: Column, values: pa.Array) -> PlainColumn:
 
 
 def _floats(values: pa.Array) -> npt.NDArray[np.float64]:
-    return values.cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy(zero_copy_only=False)
+    floats = values.cast(pa.float64(), safe=False).fill_null(float("nan"))
+    return np.asarray(floats.to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -44,7 +44,8 @@ def measure_job(engine: Engine, reserved: Reserved, cancel: threading.Event | No
     admitted = reserved.admitted
     snapshots = dict(admitted.submitted.spec.snapshots)
     trusted = engine.trusted(Role.SANDBOX)
-    questioner = Questioner(engine, reserved)
+    seed = program_seed(admitted.submitted.job)
+    questioner = Questioner(engine, reserved, seed=seed, cancel=cancel)
     try:
         with ExitStack() as stack:
             for dataset, columns in admitted.reads:

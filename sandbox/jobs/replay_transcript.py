@@ -16,18 +16,23 @@ from typing import Any
 from sandbox.crypto.envelope import open_sealed
 from sandbox.crypto.keys import PrivateKey
 from sandbox.crypto.signing import verify_signature
+from sandbox.jobs.blocks import blocks_question
 from sandbox.jobs.gate import check_permit, gate_outputs
 from sandbox.jobs.measuring import program_seed
 from sandbox.jobs.replay_bundle import Bundle, mismatch
 from sandbox.jobs.replay_decision import tables_for
+from sandbox.model.blocks_question import BlocksQuestion
 from sandbox.model.canonical import canonical_bytes, canonical_release_bytes, parse_canonical
+from sandbox.model.description import DatasetDescription
 from sandbox.model.digest import short
 from sandbox.model.entry import Entry, EntryKind
 from sandbox.model.job import SIGNING_CONTEXT, JobKind, JobSpec
 from sandbox.model.keys import Role, Signature, decode_base64
-from sandbox.model.loss import NO_LOSS
+from sandbox.model.loss import NO_LOSS, PrivacyLoss
 from sandbox.model.release import Release
 from sandbox.model.transcript import SEALING_CONTEXT, Exchange, Transcript
+from sandbox.privacy.blocks import plan_blocks
+from sandbox.privacy.blocks_measure import verify_blocks
 from sandbox.privacy.check import check_question
 from sandbox.privacy.measure import verify_measured
 from sandbox.privacy.plan import plan_query
@@ -95,13 +100,30 @@ def _replay_answers(
         raise mismatch(subject, "the sealed part has another number of questions than the transcript")
     total = NO_LOSS
     for exchange, secret in zip(transcript.exchanges, sealed, strict=True):
-        plan = plan_query(check_question(exchange.question, tables), exchange.question.loss)
-        if plan.digest() != exchange.plan:
-            raise mismatch(subject, "a recorded question gives another plan than the recorded one")
-        verify_measured(plan, exchange.answer, secret)
-        total += plan.loss
+        total += _replay_answer(exchange, secret, tables, subject)
     if total.to_record() != settled.body["posted"]:
         raise mismatch(f"log entry {settled.seq}", "the answers cost another loss than was posted")
+
+
+def _replay_answer(
+    exchange: Exchange, secret: dict[str, Any], tables: dict[str, DatasetDescription], subject: str
+) -> PrivacyLoss:
+    """Return what an answer cost, once its plan, its integers and its noise hold."""
+    question = exchange.question
+    if isinstance(question, BlocksQuestion):
+        blocks_plan = plan_blocks(question, tables)
+        _check_plan(blocks_plan.digest(), exchange, subject)
+        verify_blocks(blocks_plan, exchange.answer, secret)
+        return blocks_plan.loss
+    plan = plan_query(check_question(question, tables), question.loss)
+    _check_plan(plan.digest(), exchange, subject)
+    verify_measured(plan, exchange.answer, secret)
+    return plan.loss
+
+
+def _check_plan(digest: str, exchange: Exchange, subject: str) -> None:
+    if digest != exchange.plan:
+        raise mismatch(subject, "a recorded question gives another plan than the recorded one")
 
 
 def _rerun(bundle: Bundle, spec: JobSpec, transcript: Transcript, guests: Guests | None, subject: str) -> None:
@@ -109,7 +131,7 @@ def _rerun(bundle: Bundle, spec: JobSpec, transcript: Transcript, guests: Guests
         raise mismatch(subject, "a program can only be run again behind walls, and none were offered")
     source = bundle.document(spec.code).decode()
     program = Program(source, dict(spec.parameters), program_seed(transcript.job))
-    outcome = guests().run(program, _Recorded(transcript).answer)
+    outcome = guests().run(program, _Recorded(transcript, tables_for(bundle, spec), spec).answer)
     if outcome.outputs is None:
         raise mismatch(subject, f"the program does not run again: {outcome.message or outcome.status}")
     if canonical_release_bytes(outcome.outputs) != canonical_release_bytes(transcript.outputs):
@@ -119,7 +141,9 @@ def _rerun(bundle: Bundle, spec: JobSpec, transcript: Transcript, guests: Guests
 class _Recorded:
     """Answers a program from its transcript, in order, refusals included."""
 
-    def __init__(self, transcript: Transcript) -> None:
+    def __init__(self, transcript: Transcript, tables: dict[str, DatasetDescription], spec: JobSpec) -> None:
+        self._tables = tables
+        self._spec = spec
         self._exchanges: list[Exchange] = list(transcript.exchanges)
         self._refusals = list(transcript.refusals)
         self._answered = 0
@@ -129,10 +153,18 @@ class _Recorded:
         if self._refusals and self._refusals[0]["after"] == self._answered:
             refusal = self._refusals.pop(0)
             return {"ok": False, **{name: refusal[name] for name in ("code", "message", "hint")}}
-        if self._answered >= len(self._exchanges) or self._exchanges[self._answered].question.sql != request["sql"]:
+        if self._answered >= len(self._exchanges) or not self._is_next(request):
             return {"ok": False, "code": "job.replay_mismatch", "message": "no such answer on record", "hint": ""}
         self._answered += 1
         return {"ok": True, "answer": self._exchanges[self._answered - 1].answer}
+
+    def _is_next(self, request: dict[str, Any]) -> bool:
+        question = self._exchanges[self._answered].question
+        if not isinstance(question, BlocksQuestion):
+            return bool(request.get("sql") == question.sql)
+        if request.get("kind") != "blocks":
+            return False
+        return blocks_question(request, self._tables, self._spec.reads, question.loss) == question
 
 
 def _replay_release(bundle: Bundle, settled: Entry, spec: JobSpec, transcript: Transcript, subject: str) -> None:

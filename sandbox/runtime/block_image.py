@@ -47,11 +47,11 @@ class BlockJob:
 
 @dataclass(frozen=True, slots=True)
 class ImageColumn:
-    """One column: its name, its kind (`number`, `date`, `text`) and its values."""
+    """One column: its name, its kind (`number`, `date`, `text`) and its cells."""
 
     name: str
     kind: str
-    values: Any
+    cells: Any
 
 
 def encode_image(job: BlockJob, rows: int, columns: Sequence[ImageColumn]) -> bytes:
@@ -122,13 +122,13 @@ def _padded(buffer: bytes) -> bytes:
 
 
 def _write(column: ImageColumn, rows: int) -> list[bytes]:
-    if len(column.values) != rows:
+    if len(column.cells) != rows:
         raise ImageError("a column has another number of rows")
     if column.kind == "text":
-        encoded = [None if text is None else text.encode("utf-8", "replace") for text in column.values]
+        encoded = [None if text is None else text.encode("utf-8", "replace") for text in column.cells]
         lengths = np.asarray([-1 if text is None else len(text) for text in encoded], dtype="<i8")
         return [lengths.tobytes(), b"".join(text for text in encoded if text is not None)]
-    return [np.asarray(column.values, dtype="<f8" if column.kind == "number" else "<i8").tobytes()]
+    return [np.asarray(column.cells, dtype="<f8" if column.kind == "number" else "<i8").tobytes()]
 
 
 def _read(kind: str, rows: int, buffers: list[bytes]) -> Any:

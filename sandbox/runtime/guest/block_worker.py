@@ -58,12 +58,13 @@ def frame_of(rows: int, columns: list[ImageColumn]) -> pd.DataFrame:
     """Return a block's rows as a table: numbers as float64, dates as datetime64, texts as text."""
     series: dict[str, Any] = {}
     for column in columns:
+        cells = column.cells
         if column.kind == "date":
-            series[column.name] = column.values.astype("datetime64[D]").astype("datetime64[s]")
+            series[column.name] = cells.astype("datetime64[D]").astype("datetime64[s]")
         elif column.kind == "text":
-            series[column.name] = pd.Series(column.values, dtype=object)
+            series[column.name] = pd.Series(cells, dtype=object)
         else:
-            series[column.name] = column.values
+            series[column.name] = cells
     return pd.DataFrame(series, index=pd.RangeIndex(rows))
 
 

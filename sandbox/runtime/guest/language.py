@@ -49,7 +49,9 @@ class RestrictedLanguage:
             tree = policy.visit(tree)
             # After the visit, which drops hints: their names need not exist.
             unknown = check_names_known(tree, BUILTIN_NAMES)
-            faults = sorted([*policy.faults, *unknown], key=lambda fault: (fault.line or 0, fault.column or 0)) + missing
+            faults = (
+                sorted([*policy.faults, *unknown], key=lambda fault: (fault.line or 0, fault.column or 0)) + missing
+            )
             if faults:
                 raise faults[0]
             ast.fix_missing_locations(tree)

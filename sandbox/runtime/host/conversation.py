@@ -24,6 +24,8 @@ QUESTION_BYTES_MAX: Final = 1 << 18
 _MESSAGE_CHARACTERS_MAX: Final = 500
 _SHARE_CHARACTERS_MAX: Final = 64
 _BOUND_MAX: Final = 1_000_000
+_EXACT_CHARACTERS_MAX: Final = 900
+OUTPUT_FIELDS: Final = ("name", "lower", "upper", "resolution", "default")
 
 Answerer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -88,7 +90,7 @@ class Conversation:
         while True:
             said = self._receive()
             match said:
-                case {"type": "ask"}:
+                case {"type": "ask" | "blocks"}:
                     self._answer(said, answer)
                 case {"type": "result" | "failed" | "checked"}:
                     return dict(said)
@@ -177,22 +179,61 @@ def parse_request(said: dict[str, Any], index: int) -> dict[str, Any]:
     Raises:
         Ended: a field is missing, of the wrong kind or out of its range.
     """
-    if said.keys() != {"type", "sql", "share", "rows", "groups", "index"} or not _is_question(said):
+    kind, fields, holds = _SHAPES[said["type"]]
+    if said.keys() != {"type", "index", *fields} or not holds(said):
         raise Ended("protocol", "the program's process sent a question that is malformed")
-    return {key: said[key] for key in ("sql", "share", "rows", "groups")} | {"index": index}
+    return kind | {key: said[key] for key in fields} | {"index": index}
 
 
 def _is_question(said: dict[str, Any]) -> bool:
-    share = said["share"]
     return (
         isinstance(said["sql"], str)
-        and (share is None or (isinstance(share, str) and len(share) <= _SHARE_CHARACTERS_MAX))
+        and _is_share(said["share"])
         and all(_is_bound(said[name]) for name in ("rows", "groups"))
+    )
+
+
+def _is_share(share: Any) -> bool:
+    return share is None or (isinstance(share, str) and len(share) <= _SHARE_CHARACTERS_MAX)
+
+
+def _is_blocks(said: dict[str, Any]) -> bool:
+    columns, outputs = said["columns"], said["output"]
+    return (
+        all(isinstance(said[name], str) for name in ("table", "program", "parameters", "statistic", "mode"))
+        and (columns is None or (isinstance(columns, list) and all(isinstance(name, str) for name in columns)))
+        and isinstance(outputs, list)
+        and all(_is_output(output) for output in outputs)
+        and all(_is_bound(said[name]) for name in ("k", "milliseconds"))
+        and isinstance(said["failures"], bool)
+        and _is_share(said["share"])
+    )
+
+
+def _is_output(output: Any) -> bool:
+    return (
+        isinstance(output, list)
+        and len(output) == len(OUTPUT_FIELDS)
+        and all(isinstance(field, str) and len(field) <= _EXACT_CHARACTERS_MAX for field in output)
     )
 
 
 def _is_bound(value: Any) -> bool:
     return value is None or (type(value) is int and 1 <= value <= _BOUND_MAX)
+
+
+# What each kind of question carries: what the engine is told of its kind, its fields, and the check of them.
+_SHAPES: Final[dict[str, tuple[dict[str, str], tuple[str, ...], Callable[[dict[str, Any]], bool]]]] = {
+    "ask": ({}, ("sql", "share", "rows", "groups"), _is_question),
+    "blocks": (
+        {"kind": "blocks"},
+        (
+            "table", "columns", "program", "parameters", "k", "output", "statistic", "milliseconds", "mode",
+            "failures", "share",
+        ),
+        _is_blocks,
+    ),
+}  # fmt: skip
 
 
 def clean_sentence(text: Any) -> str:

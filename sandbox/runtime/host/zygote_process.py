@@ -179,7 +179,7 @@ class ZygoteProcess:
             GuestFailedError: the zygote does not answer.
         """
         ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(theirs, True)  # noqa: FBT003 - the flag of the standard library
+        os.set_blocking(theirs, True)
         request = {"op": "block", "cpu_s": cpu_s, "memory_bytes": memory_bytes}
         try:
             with self._lock:
