@@ -220,6 +220,9 @@ def _serve(control: socket.socket, walls: jail.Walls, language: Language) -> Non
             serial += 1
             child = os.fork()
             if child == 0:
+                # How many jobs there were, and which run beside this one, is none of its business.
+                serial = 0
+                children.clear()
                 _work(descriptors, walls, request, language)
             for descriptor in descriptors:
                 os.close(descriptor)
