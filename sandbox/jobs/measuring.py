@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from sandbox.crypto.envelope import seal_to
-from sandbox.errors import GuestFailedError, SaggarError
+from sandbox.errors import CancelledError, GuestFailedError, SaggarError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.gate import SQL_OUTPUT
 from sandbox.jobs.questions import Questioner
@@ -82,6 +82,8 @@ def _run_code(
     guests = engine.guests()
     program = Program(submitted.code, dict(spec.parameters), program_seed(submitted.job))
     outcome = guests.run(program, questioner.answer_request, cancel=cancel)
+    if cancel is not None and cancel.is_set():
+        raise CancelledError("the job was cancelled", hint="what it had been answered is spent")
     if outcome.status != "ok" or outcome.outputs is None:
         raise GuestFailedError(
             f"the program ended without outputs: {outcome.message or outcome.status}",

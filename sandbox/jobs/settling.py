@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sandbox.errors import JobError, SaggarError
+from sandbox.errors import CancelledError, JobError, SaggarError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.gate import check_permit
 from sandbox.jobs.publishing import publish, receipt_for
@@ -84,7 +84,9 @@ def duration_bucket_s(elapsed_s: float) -> int:
 def _settlement(engine: Engine, measured: Measured, *, release: Digest | None, code: str | None) -> dict[str, object]:
     reserved, transcript = measured.reserved, measured.transcript
     bucket_s = duration_bucket_s(engine.clock.monotonic_s() - reserved.started_s)
-    engine.clock.sleep_until_s(reserved.started_s + bucket_s)
+    if code != CancelledError.code:
+        # Who cancelled knows when; every other end comes at the end of its bucket.
+        engine.clock.sleep_until_s(reserved.started_s + bucket_s)
     return {
         "job": transcript.job,
         "outcome": "failed" if release is None else "released",

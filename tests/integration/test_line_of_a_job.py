@@ -257,7 +257,7 @@ def test_a_cancelled_program_posts_what_was_answered_and_voids_the_rest(world):
         patched.setattr(questions.Questioner, "answer", once)
         with pytest.raises(SaggarError) as stopped:
             run_job(engine, world.signed(engine, PYTHON_JOB, PROGRAM), cancel=cancel)
-    assert stopped.value.code.startswith("isolation")
+    assert stopped.value.code == "job.cancelled"
     assert posted(world).rho == Fraction(1, 20)
 
 
