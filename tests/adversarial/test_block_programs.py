@@ -16,7 +16,7 @@ from tests.support import privacy_world
 
 pytestmark = pytest.mark.isolation
 
-BLOCKS = 6
+BLOCKS = 4
 ROWS = world.units(60)
 CANARY = privacy_world.visits({7_777: [{"diag": "canary", "age": 1}] * 3})
 SEEN = "(rows['diag'] == 'canary').any()"
@@ -80,7 +80,7 @@ def vectors(host, source, rows, **options):
 )
 def test_one_unit_more_changes_what_one_block_gives_at_most(hosts, layer, name):
     source = {**LANGUAGE, **PLAIN}[name]
-    wall_s = 1.5 if name != "spin" else 1.0
+    wall_s = 0.6
     without = vectors(hosts[layer], source, ROWS, wall_s=wall_s)
     with_canary = vectors(hosts[layer], source, [*ROWS, *CANARY], wall_s=wall_s)
     assert sum(one != two for one, two in zip(without, with_canary, strict=True)) <= 1

@@ -68,18 +68,18 @@ def test_a_hostile_program_does_nothing_with_the_walls_alone(unspoken, world, na
 def test_the_whole_process_holds_no_secret_to_be_found(unspoken, world):
     source = (
         "import gc, sys, os\ndef analyze(data):\n    gc.unfreeze()\n"
-        "    seen = repr(os.environ) + repr(sys.argv) + repr(sys.orig_argv)\n"
+        "    seen = set(os.environ) | set(os.environ.values()) | set(sys.argv) | set(sys.orig_argv)\n"
         "    for thing in gc.get_objects():\n        if type(thing) in (dict, list, tuple, set):\n"
-        "            try:\n                seen += repr(thing)[:500]\n            except Exception:\n                pass\n"
-        "    words = ('esarhpssap', 'NEKOT_TSET', 'YEK ETAVIRP', 'cinilc', 'dne_ehT')\n"
-        "    return {'n': sum(word[::-1] in seen for word in words), 'size': len(seen)}\n"
+        "            seen.update(x for x in thing if type(x) is str)\n"
+        "            if type(thing) is dict:\n                seen.update(x for x in thing.values() if type(x) is str)\n"
+        "    words = [word[::-1] for word in ('ESARHPSSAP_RAGGAS', data.parameters['token'])]\n"
+        "    return {'found': sum(word in text for word in words for text in seen), 'size': len(seen)}\n"
     )
-    outcome = unspoken.run(Program(source, world.parameters, bytes(32)), lambda _: ANSWER, limits=GuestLimits(cpu_s=20))
-    marks = world.touched(str(outcome))
-    assert marks == []
+    program = Program(source, {"token": world.token[::-1]}, bytes(32))
+    outcome = unspoken.run(program, lambda _: ANSWER, limits=GuestLimits(cpu_s=20))
     assert outcome.status == "ok", outcome.message
-    assert outcome.outputs["size"]["value"] > 100_000
-    assert outcome.outputs["n"]["value"] == 0
+    assert outcome.outputs["size"]["value"] > 10_000
+    assert outcome.outputs["found"]["value"] == 0
 
 
 def test_the_suite_is_large_enough_to_mean_something():
