@@ -77,9 +77,9 @@ def test_a_question_is_paid_in_the_log_before_the_data_is_asked(world, monkeypat
 
     honest = questions.run_plan
 
-    def spied(plan, parts, *, threads):
+    def spied(plan, parts, **options):
         assert kinds(world)[-1] == "question.answered"
-        return honest(plan, parts, threads=threads)
+        return honest(plan, parts, **options)
 
     monkeypatch.setattr(questions, "run_plan", spied)
     world.run()
