@@ -262,7 +262,7 @@ def cancelled_by_interrupt() -> Iterator[threading.Event]:
         yield cancel
         return
 
-    def on_interrupt(number: int, frame: object) -> None:
+    def on_interrupt(*_: object) -> None:
         if cancel.is_set():
             raise KeyboardInterrupt
         cancel.set()

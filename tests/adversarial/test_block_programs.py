@@ -76,7 +76,8 @@ def vectors(host, source, rows, **options):
 
 @pytest.mark.parametrize(
     ("layer", "name"),
-    [("language", name) for name in LANGUAGE] + [("plain", name) for name in ["shout", "global_state", "raise", *PLAIN]],
+    [("language", name) for name in LANGUAGE]
+    + [("plain", name) for name in ["shout", "global_state", "raise", *PLAIN]],
 )
 def test_one_unit_more_changes_what_one_block_gives_at_most(hosts, layer, name):
     source = {**LANGUAGE, **PLAIN}[name]
@@ -142,12 +143,20 @@ def test_programs_stand_still_while_blocks_run(hosts):
     ended = []
     limits = GuestLimits(cpu_s=60, wall_s=600)
     cancel = threading.Event()
-    runner = threading.Thread(target=lambda: ended.append(host.run(program, lambda _: {}, limits=limits, cancel=cancel)))
+    runner = threading.Thread(
+        target=lambda: ended.append(host.run(program, lambda _: {}, limits=limits, cancel=cancel))
+    )
     runner.start()
     while not host._live:
         time.sleep(0.01)
     (worker,) = host._live.values()
-    pid = int(next(line.split()[1] for line in Path(f"/proc/self/fdinfo/{worker.handle}").read_text().splitlines() if line.startswith("Pid:")))
+    pid = int(
+        next(
+            line.split()[1]
+            for line in Path(f"/proc/self/fdinfo/{worker.handle}").read_text().splitlines()
+            if line.startswith("Pid:")
+        )
+    )
 
     def ticks():
         return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))

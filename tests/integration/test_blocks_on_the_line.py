@@ -1,6 +1,5 @@
 """A function over blocks of raw rows, through the whole line: asked, paid, run behind walls, released, replayed."""
 
-import json
 import threading
 import time
 
@@ -24,7 +23,9 @@ pytestmark = pytest.mark.isolation
 JOB = PYTHON_JOB[: PYTHON_JOB.index("outputs:")].replace("rho: 0.1", "rho: 0.5") + (
     "outputs:\n  - {name: value, kind: number}\n  - {name: error, kind: number}\n"
 )
-MIDDLE = "def block(rows):\n    return {'middle': rows['days'].median(), 'north': (rows['district'] == 'north').mean()}\n"
+MIDDLE = (
+    "def block(rows):\n    return {'middle': rows['days'].median(), 'north': (rows['district'] == 'north').mean()}\n"
+)
 
 
 def ask(source, **options):
@@ -89,7 +90,9 @@ REFUSED = [
 
 
 def test_what_is_not_a_question_to_blocks_is_refused_on_public_facts_and_costs_nothing(world):
-    asked = [(source, {"k": 9, "output": {"middle": (0, 14), "north": (0, 1)}, **more}) for (source, more), _ in REFUSED]
+    asked = [
+        (source, {"k": 9, "output": {"middle": (0, 14), "north": (0, 1)}, **more}) for (source, more), _ in REFUSED
+    ]
     program = (
         f"def analyze(data):\n    for source, options in {asked!r}:\n        try:\n"
         "            data.blocks('visits', source, share='1/9', **options)\n            return {}\n"

@@ -47,7 +47,9 @@ def neighbours():
     with GuestHost() as host:
         return [
             host.run_blocks(
-                world.work(BETRAYER, world.split(rows, blocks=BLOCKS), outputs=names, parameters={"copies": COPIES}, lanes=2)
+                world.work(
+                    BETRAYER, world.split(rows, blocks=BLOCKS), outputs=names, parameters={"copies": COPIES}, lanes=2
+                )
             )
             for rows in (ROWS, [*ROWS, *CANARY])
         ]
@@ -64,7 +66,11 @@ def shown(one, two, noise, statistic, rounds, cut):
     """Return a lower bound on epsilon at DELTA that the event `value > cut` shows between two vectors."""
     plan = world.plan(outputs=OUTPUTS, rho=str(RHO * COPIES), blocks=BLOCKS, statistic=statistic)
     hits = [
-        sum(value > cut for _ in range(rounds) for value in measure_blocks(plan, vectors, noise, split="00").answer.rows[0])
+        sum(
+            value > cut
+            for _ in range(rounds)
+            for value in measure_blocks(plan, vectors, noise, split="00").answer.rows[0]
+        )
         for vectors in (one, two)
     ]
     trials = rounds * COPIES

@@ -60,7 +60,10 @@ def units(count, rows=2, **cells):
     """Return rows of so many units, all alike but for what is given."""
     draw = np.random.default_rng(5)
     return privacy_world.visits(
-        {unit: [{"age": int(draw.integers(0, 99)), "diag": "D1", **cells} for _ in range(rows)] for unit in range(count)}
+        {
+            unit: [{"age": int(draw.integers(0, 99)), "diag": "D1", **cells} for _ in range(rows)]
+            for unit in range(count)
+        }
     )
 
 

@@ -117,9 +117,7 @@ def guarded_call(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             _check_dispatch(plain, named)
         elif name in _TABLE_DISPATCHING:
             _check_functions(named.get("aggfunc"))
-        elif name in _TIMES_FROM_TEXT and any(
-            _mentions_clock(value) for value in (*plain, *named.values())
-        ):
+        elif name in _TIMES_FROM_TEXT and any(_mentions_clock(value) for value in (*plain, *named.values())):
             raise Forbidden(f"a program has no clock, so `{name}` cannot tell it; pass the date as a parameter")
         return function(*plain, **named)
 

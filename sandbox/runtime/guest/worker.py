@@ -7,6 +7,7 @@ import random
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
+from sandbox.runtime.guest.block_calls import block_calls
 from sandbox.runtime.guest.faults import PROGRAM_NAME, ProgramFault, QuestionRefused
 from sandbox.runtime.guest.outputs import OutputFault, write_outputs
 from sandbox.runtime.guest.program_api import Data
@@ -77,8 +78,8 @@ def _check(language: Language, job: dict[str, Any]) -> dict[str, Any]:
     try:
         language.compile(job["source"], job["entry"])
     except ProgramFault as fault:
-        return {"type": "checked", "problem": fault.to_record()}
-    return {"type": "checked", "problem": None}
+        return {"type": "checked", "problem": fault.to_record(), "blocks": []}
+    return {"type": "checked", "problem": None, "blocks": block_calls(job["source"])}
 
 
 def _run(language: Language, job: dict[str, Any], wire: Wire) -> dict[str, Any]:

@@ -25,6 +25,7 @@ _MESSAGE_CHARACTERS_MAX: Final = 500
 _SHARE_CHARACTERS_MAX: Final = 64
 _BOUND_MAX: Final = 1_000_000
 _EXACT_CHARACTERS_MAX: Final = 900
+BLOCK_CALLS_MAX: Final = 16
 OUTPUT_FIELDS: Final = ("name", "lower", "upper", "resolution", "default")
 
 Answerer = Callable[[dict[str, Any]], dict[str, Any]]
@@ -179,8 +180,9 @@ def parse_request(said: dict[str, Any], index: int) -> dict[str, Any]:
     Raises:
         Ended: a field is missing, of the wrong kind or out of its range.
     """
-    kind, fields, holds = _SHAPES[said["type"]]
-    if said.keys() != {"type", "index", *fields} or not holds(said):
+    shape = _SHAPES.get(said["type"]) if isinstance(said.get("type"), str) else None
+    kind, fields, holds = shape or ({}, (), bool)
+    if shape is None or said.keys() != {"type", "index", *fields} or not holds(said):
         raise Ended("protocol", "the program's process sent a question that is malformed")
     return kind | {key: said[key] for key in fields} | {"index": index}
 
@@ -242,3 +244,15 @@ def clean_sentence(text: Any) -> str:
         return "the program failed"
     printable = "".join(character if character.isprintable() else " " for character in text[:4000])
     return " ".join(printable.split())[:_MESSAGE_CHARACTERS_MAX] or "the program failed"
+
+
+def parse_block_calls(calls: list[Any]) -> list[dict[str, Any]]:
+    """Return those of the questions to blocks that a check found which are well-formed; the others are dropped."""
+    found = []
+    for said in calls[:BLOCK_CALLS_MAX]:
+        if isinstance(said, dict) and said.get("type") == "blocks":
+            try:
+                found.append(parse_request(said, 0))
+            except (Ended, KeyError):
+                continue
+    return found

@@ -100,7 +100,9 @@ def test_an_image_holds_its_block_and_nothing_beside_it():
     assert len(raw) < 500
 
 
-@pytest.mark.parametrize("change", [lambda raw: raw[:-8], lambda raw: raw + bytes(8), lambda raw: b"X" + raw[1:], lambda _: b""])
+@pytest.mark.parametrize(
+    "change", [lambda raw: raw[:-8], lambda raw: raw + bytes(8), lambda raw: b"X" + raw[1:], lambda _: b""]
+)
 def test_an_image_that_was_cut_or_stretched_is_not_read(change):
     raw = encode_image(BlockJob("", {}, ("x",), "00"), 1, [ImageColumn("t", "text", ["ab"])])
     with pytest.raises(ImageError):

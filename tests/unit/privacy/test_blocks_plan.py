@@ -40,7 +40,9 @@ def test_whatever_a_block_gives_its_grid_point_is_in_range(number, resolution):
         assert step == planned.default_step
 
 
-@given(st.lists(st.sampled_from([*ODD, None]), min_size=8, max_size=8), st.integers(0, 7), st.sampled_from([*ODD, None]))
+@given(
+    st.lists(st.sampled_from([*ODD, None]), min_size=8, max_size=8), st.integers(0, 7), st.sampled_from([*ODD, None])
+)
 def test_one_block_moves_each_sum_by_its_sensitivity_at_most(numbers, place, other):
     for changes in ({}, MEDIAN):
         plan = world.plan(count_failures=True, **changes)
