@@ -19,16 +19,17 @@ def block(rows, parameters):
 
 
 def analyze(data):
-    """Return three numbers with their standard errors."""
+    """Return three numbers and the share of failed blocks, with their standard errors."""
     answer = data.blocks(
         "encounters",
         BLOCK,
-        k=100,
+        k=200,
         output={"typical_stay": (1, 14), "stay_of_the_often_admitted": (1, 14), "stay_and_medications": (-1, 1)},
         columns=["time_in_hospital", "num_medications"],
         parameters={"admissions": 3},
-        milliseconds=250,
+        milliseconds=500,
         mode="fast",
+        failures=True,
         share="1",
     )
     names = list(answer.table.columns)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sandbox.compute.split import SplitTable, split_blocks
 from sandbox.crypto.entropy import random_bytes
 from sandbox.crypto.scatter import KEY_BYTES
-from sandbox.errors import CancelledError, QueryError
+from sandbox.errors import CancelledError, LimitExceededError, QueryError
 from sandbox.jobs.engine import Engine
 from sandbox.model.blocks_question import BlockMode, BlockOutput, BlocksQuestion, BlockStatistic
 from sandbox.model.description import DatasetDescription
@@ -26,6 +26,8 @@ from sandbox.vault.opened import OpenedSnapshot
 
 _CANCEL_SLICE_S: Final = 0.25
 _MARGIN_S: Final = 0.1
+_TRIALS: Final = 6
+_TRIVIAL: Final = "def block(rows, parameters):\n    return [0.0] * parameters['numbers']\n"
 
 Reads = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -118,6 +120,27 @@ def answer_blocks(
         measured = measure_blocks(plan, vectors, engine.noise, split=key.hex())
         _wait(engine, started, padded_s(split_s, work.planned_s), cancel)
     return measured
+
+
+def check_pace(engine: Engine, plan: BlocksPlan) -> None:
+    """Raise unless the machine, as busy as it is, gets trivial blocks through in half of the time that was asked for.
+
+    It runs before anything is paid for, on no data: on a machine that is too busy most blocks would count with their
+    default, and the answer would be paid for and worthless.
+
+    Raises:
+        LimitExceededError: it does not.
+    """
+    names = tuple(output.name for output in plan.question.outputs)
+    job = BlockJob(_TRIVIAL, {"numbers": len(names)}, names, "00" * 32)
+    wall_s = plan.question.milliseconds / 2000
+    work = BlockWork(lambda _: encode_image(job, 0, []), _TRIALS, len(names), wall_s, plan.lanes)
+    if None in engine.guests().run_blocks(work):
+        raise LimitExceededError(
+            f"the machine is too busy to run blocks of {plan.question.milliseconds} milliseconds",
+            hint="give each block more milliseconds, or ask again later; nothing was spent",
+            code="isolation.limit.pace",
+        )
 
 
 class _Images:

@@ -9,7 +9,7 @@ from typing import Any
 from sandbox.compute.interrupt import interrupted_by
 from sandbox.compute.run import open_engine, run_plan
 from sandbox.errors import CancelledError, PolicyError, QueryError, SaggarError, VaultError
-from sandbox.jobs.blocks import answer_blocks, block_seed, blocks_question
+from sandbox.jobs.blocks import answer_blocks, block_seed, blocks_question, check_pace
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.registry import profile_of
 from sandbox.jobs.stages import Reserved
@@ -87,6 +87,7 @@ class Questioner:
             plan = plan_blocks(question, self._tables)
             self._check_admitted(plan.dataset, question.columns)
             self._engine.guests().check(question.program, entry="block")
+            check_pace(self._engine, plan)
             self._charge(question, plan.loss)
             seed = block_seed(self._seed, len(self.exchanges))
             measured = answer_blocks(self._engine, plan, self._opened[plan.dataset], seed=seed, cancel=self._cancel)
