@@ -120,10 +120,10 @@ ATTACKS = {
     },
     "floods of processor, memory and processes": {
         "bomb_fork": plain("n = 0\nfor i in range(40):\n    k = os.fork()\n    if k == 0:\n        os._exit(0)\n    os.waitpid(k, 0)"),
-        "bomb_spin": act("for i in range(15_000_000):\n    pass", ""),
-        "bomb_spin_blocked_signals": plain("signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nfor i in range(15_000_000):\n    pass", "signal"),
+        "bomb_spin": act("for i in range(40_000_000):\n    pass", ""),
+        "bomb_spin_blocked_signals": plain("signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nfor i in range(40_000_000):\n    pass", "signal"),
         "bomb_power": act("loot = len(str((9 ** 9 ** 7).bit_length()))", ""),
-        "bomb_text_of_number": act("for i in range(4000):\n    loot = str(10 ** 4200 + i)\nfor i in range(15_000_000):\n    pass", ""),
+        "bomb_text_of_number": act("for i in range(4000):\n    loot = str(10 ** 4200 + i)\nfor i in range(40_000_000):\n    pass", ""),
         "bomb_blas": act("a = np.ones((1500, 1500))\nfor i in range(40):\n    a = a @ a / 1500"),
         "bomb_memory_list": act("loot = len([0] * (80 << 20))", ""),
         "bomb_memory_text": act("loot = len('x' * (400 << 20))", ""),

@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -61,13 +62,17 @@ def main() -> int:
     names = chosen.names.split(",") if chosen.names else list(by_name())
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
+    outside = os.fork()
+    if outside > 0:  # the one process that stays out, to clear away
+        _, status = os.waitpid(outside, 0)
+        folder.rmdir()
+        return os.waitstatus_to_exitcode(status) & 0x7F
     try:
         status = enter_cage(folder)
     except NoCageError as error:
         print(json.dumps({"no cage": str(error)}))
         return 3
     if status is not None:
-        folder.rmdir()
         return status
     place = folder / "world"
     place.mkdir()
