@@ -63,9 +63,13 @@ def verdict(*, held: bool) -> str:
 def bench_start(host: GuestHost, rounds: int = 15) -> bool:
     """A guest behind all walls that has run pandas, against a fresh interpreter with the same imports."""
     plain = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
+
+    def fresh(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], check=True, env=plain)
+
     acts: dict[str, Callable[[], object]] = {
-        "fresh python, numpy pandas pyarrow": lambda: subprocess.run([sys.executable, "-c", PLAIN_IMPORTS], check=True, env=plain),
-        "fresh python, and one pandas mean": lambda: subprocess.run([sys.executable, "-c", PLAIN_JOB], check=True, env=plain),
+        "fresh python, numpy pandas pyarrow": lambda: fresh(PLAIN_IMPORTS),
+        "fresh python, and one pandas mean": lambda: fresh(PLAIN_JOB),
         "guest, walls up, nothing to do": lambda: host.run(Program(NOTHING, {}, bytes(32)), _no_answer),
         "guest, walls up, one pandas mean": lambda: host.run(Program(PANDAS, {}, bytes(32)), _no_answer),
     }  # fmt: skip
@@ -76,7 +80,10 @@ def bench_start(host: GuestHost, rounds: int = 15) -> bool:
     medians = {name: statistics.median(values) for name, values in times.items()}
     base = medians["fresh python, numpy pandas pyarrow"]
     ratio = base / medians["guest, walls up, one pandas mean"]
-    rows = [(name, f"{value:.1f} ms", f"1/{base / value:.1f}", f"min {min(times[name]):.1f} ms") for name, value in medians.items()]
+    rows = [
+        (name, f"{value:.1f} ms", f"1/{base / value:.1f}", f"min {min(times[name]):.1f} ms")
+        for name, value in medians.items()
+    ]
     table("start of a guest", rows)
     print(f"  bar: at most 1/{START_BAR} of a fresh python; {verdict(held=ratio >= START_BAR)}")
     return ratio >= START_BAR
@@ -162,7 +169,9 @@ def bench_blocks(count: int = 200) -> bool:
             rate, per_block_ms = _run_blocks(zygote, work)
         best = max(best, rate, 2000 / per_block_ms)
         rows.append((name, f"{rate:.0f}", f"{per_block_ms:.1f} ms", f"{2000 / per_block_ms:.0f}"))
-    plain = statistics.median(timed(lambda: subprocess.run([sys.executable, "-c", PLAIN_JOB], check=True)) for _ in range(5))
+    plain = statistics.median(
+        timed(lambda: subprocess.run([sys.executable, "-c", PLAIN_JOB], check=True)) for _ in range(5)
+    )
     rows.append(("the plain way, a fresh python a block", f"{2000 / plain:.0f}", "", ""))
     table("blocks, two side by side, slots not padded", rows)
     print(f"  bar: at least {BLOCKS_BAR} a second on two cores; {verdict(held=best >= BLOCKS_BAR)}")
@@ -189,7 +198,9 @@ def _processor_s(zygote: ZygoteProcess) -> float:
     inner = Path(f"/proc/{outer}/task/{outer}/children").read_text(encoding="ascii").split()
     ticks = 0
     for process in (outer, *inner):
-        ticks += sum(map(int, Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:15]))
+        ticks += sum(
+            map(int, Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:15])
+        )
     return ticks / os.sysconf("SC_CLK_TCK") + time.process_time()
 
 

@@ -20,9 +20,9 @@ from tests.support.line_world import last
 pytestmark = pytest.mark.isolation
 
 PRESENT, ABSENT = "unique-illness", "another-ailment"[:14]
-JOB = PYTHON_JOB[: PYTHON_JOB.index("outputs:")].replace("rho: 0.1", "rho: 0.5").replace("[days, district]", "[days, reason]") + (
-    "outputs:\n  - {name: seen, kind: table, columns: {value: number}, max_rows: 20}\n"
-)
+JOB = PYTHON_JOB[: PYTHON_JOB.index("outputs:")].replace("rho: 0.1", "rho: 0.5").replace(
+    "[days, district]", "[days, reason]"
+) + ("outputs:\n  - {name: seen, kind: table, columns: {value: number}, max_rows: 20}\n")
 # What a function that has met the secret does in order to be noticed; it hands over the default in any case.
 LEAKS = {
     "time": "while True:\n            pass",
@@ -74,7 +74,7 @@ def visible(world, secret):
         transcript = engine.documents.get(settled["transcript"])
         sizes = {"release": len(released.raw), "receipt": len(released.receipt), "transcript": len(transcript)}
     return {
-        "outputs": {name: output for name, output in released.release.outputs.items()},
+        "outputs": dict(released.release.outputs),
         "loss": released.release.loss,
         "log": entries,
         "outcome": (settled["outcome"], settled["code"], settled["posted"]),
@@ -138,7 +138,10 @@ def unspoken():
         yield host
 
 
-def run(host, source, parameters=None, answer=lambda _: ANSWER, limits=GuestLimits(cpu_s=10, memory_bytes=256 << 20)):
+LIMITS = GuestLimits(cpu_s=10, memory_bytes=256 << 20)
+
+
+def run(host, source, parameters=None, answer=lambda _: ANSWER, limits=LIMITS):
     return host.run(Program(source, parameters or {}, bytes(32)), answer, limits=limits)
 
 

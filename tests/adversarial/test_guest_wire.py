@@ -76,7 +76,11 @@ def test_a_million_questions_end_at_the_limit(host):
     outcome = host.run(
         Program(source, {}, bytes(32)), lambda r: asked.append(r["index"]) or ANSWER, limits=GuestLimits(questions=50)
     )
-    assert (outcome.status, outcome.message, outcome.questions) == ("limit", "the program asked more than 50 questions", 50)
+    assert (outcome.status, outcome.message, outcome.questions) == (
+        "limit",
+        "the program asked more than 50 questions",
+        50,
+    )
     assert asked == list(range(50))
 
 
@@ -86,5 +90,5 @@ def test_a_worker_that_says_it_is_ready_twice_is_cut_off():
         conversation = host.run(Program("def analyze(data):\n    return {'n': 1}\n", {}, bytes(32)), lambda _: ANSWER)
         assert conversation.status == "ok"
     with unsafe_host(("language",)) as broken:
-        source = speak("send(b'{\"type\":\"ready\"}')")
+        source = speak('send(b\'{"type":"ready"}\')')
         assert broken.run(Program(source, {}, bytes(32)), lambda _: ANSWER).status == "protocol"

@@ -17,8 +17,17 @@ from sandbox.runtime.host.declared_outputs import parse_outputs
 from sandbox.runtime.wire import FrameReader, TooLargeError, WireError, decode_payload, encode_frame
 from tests.support.hostile_wire import WIRE_HEAD
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.sampled_from(["\ud800", "table", "number"])
-VALUES = st.recursive(SCALARS, lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(max_size=4), x, max_size=4), max_leaves=12)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(["\ud800", "table", "number"])
+)
+VALUES = st.recursive(
+    SCALARS, lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(max_size=4), x, max_size=4), max_leaves=12
+)
 ASK = {"type": "ask", "sql": "x", "share": None, "rows": None, "groups": None, "index": 0}
 BLOCKS = {
     "type": "blocks", "table": "t", "columns": None, "program": "p", "parameters": "{}", "k": 4,
@@ -27,7 +36,14 @@ BLOCKS = {
 }  # fmt: skip
 TABLE = {"kind": "table", "columns": ["a"], "rows": [[1]]}
 NUMBER = {"kind": "number", "value": 1}
-MESSAGES = st.sampled_from([ASK, BLOCKS, {"type": "result", "outputs": {"t": TABLE, "n": NUMBER}}, {"type": "failed", "kind": "limit", "message": "m"}])
+MESSAGES = st.sampled_from(
+    [
+        ASK,
+        BLOCKS,
+        {"type": "result", "outputs": {"t": TABLE, "n": NUMBER}},
+        {"type": "failed", "kind": "limit", "message": "m"},
+    ]
+)
 
 
 def mutated(message, key, value, *, drop):
@@ -94,7 +110,12 @@ def test_any_bytes_end_a_conversation_with_a_status(stream):
         assert converse(*head, stream) in {"protocol", "limit", "hung up"}
 
 
-@given(MESSAGES, st.text(max_size=8) | st.sampled_from([*ASK, *BLOCKS, "outputs", "kind", "message"]), VALUES, st.booleans())
+@given(
+    MESSAGES,
+    st.text(max_size=8) | st.sampled_from([*ASK, *BLOCKS, "outputs", "kind", "message"]),
+    VALUES,
+    st.booleans(),
+)
 @settings(max_examples=250, deadline=None)
 def test_any_change_to_a_message_is_a_value_or_a_status(message, key, value, drop):
     payload = json.dumps(mutated(message, key, value, drop=drop)).encode()
@@ -111,7 +132,13 @@ def test_any_change_to_a_message_is_a_value_or_a_status(message, key, value, dro
 @given(VALUES)
 @settings(max_examples=200, deadline=None)
 def test_any_value_is_outputs_or_one_kind_of_error(value):
-    for outputs in (value, {"t": value}, {"t": {**TABLE, "rows": value}}, {"t": {**TABLE, "columns": value}}, {"n": {**NUMBER, "value": value}}):
+    for outputs in (
+        value,
+        {"t": value},
+        {"t": {**TABLE, "rows": value}},
+        {"t": {**TABLE, "columns": value}},
+        {"n": {**NUMBER, "value": value}},
+    ):
         with contextlib.suppress(WireError):
             parse_outputs(outputs)
 

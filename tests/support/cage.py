@@ -45,7 +45,11 @@ def enter_cage(folder: Path) -> int | None:
             _unshare_as_root()
         else:
             kernel.unshare(_ALL)
-            for name, text in (("setgroups", "deny"), ("gid_map", f"{group} {group} 1"), ("uid_map", f"{user} {user} 1")):
+            for name, text in (
+                ("setgroups", "deny"),
+                ("gid_map", f"{group} {group} 1"),
+                ("uid_map", f"{user} {user} 1"),
+            ):
                 Path(f"/proc/self/{name}").write_text(text)
     except OSError as error:
         raise NoCageError(f"no namespaces: {error}") from error

