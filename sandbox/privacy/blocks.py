@@ -232,6 +232,7 @@ def _check_shape(question: BlocksQuestion) -> None:
 def _check_parameters(text: str) -> None:
     try:
         value = json.loads(text) if len(text) <= PARAMETERS_BYTES_MAX else None
+        json.dumps(value, allow_nan=False)  # `NaN` and `1e999` are read as floats that JSON has no words for
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):

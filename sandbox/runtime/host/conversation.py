@@ -206,7 +206,7 @@ def _is_blocks(said: dict[str, Any]) -> bool:
         and (columns is None or (isinstance(columns, list) and all(isinstance(name, str) for name in columns)))
         and isinstance(outputs, list)
         and all(_is_output(output) for output in outputs)
-        and all(_is_bound(said[name]) for name in ("k", "milliseconds"))
+        and all(said[name] is not None and _is_bound(said[name]) for name in ("k", "milliseconds"))
         and isinstance(said["failures"], bool)
         and _is_share(said["share"])
     )
