@@ -4,7 +4,7 @@
 over all blocks leaves, with noise; so it does not matter what the function does with one patient.
 """
 
-BLOCK = '''
+BLOCK = """
 def block(rows, parameters):
     stays = rows.groupby("unit")["time_in_hospital"]
     several = stays.count() >= parameters["admissions"]
@@ -15,7 +15,7 @@ def block(rows, parameters):
     repeated = medians[several].mean() if several.any() else typical
     slope = rows["time_in_hospital"].corr(rows["num_medications"])
     return {"typical_stay": typical, "stay_of_the_often_admitted": repeated, "stay_and_medications": slope}
-'''
+"""
 
 
 def analyze(data):
