@@ -238,6 +238,12 @@ class JobError(SaggarError):
     exit_status = 9
 
 
+class CancelledError(JobError):
+    """The job was cancelled; what it had been answered, or was being answered, is spent."""
+
+    code = "job.cancelled"
+
+
 class TransitionError(JobError):
     """A job cannot go from this state to that one."""
 

@@ -21,6 +21,7 @@ from sandbox.errors import ReplayMismatchError, SaggarError, StateUnsafeError
 from sandbox.model.agreement import Agreement
 from sandbox.model.digest import short
 from sandbox.model.keys import Role, SuiteName
+from sandbox.model.transcript import question_words
 
 PASSPHRASE = "fire the kiln"  # noqa: S105  (the demo's own, printed at its end; a city chooses another)
 _PARTIES = (
@@ -260,7 +261,7 @@ class Firing:
 
         with open_records(self._state) as records:
             exchanges = transcript_of(records, job).exchanges
-        return "\n".join(f"{number}. {' '.join(e.question.sql.split())}" for number, e in enumerate(exchanges, 1))
+        return "\n".join(f"{number}. {question_words(e.question)}" for number, e in enumerate(exchanges, 1))
 
     def _run(self, name: str) -> Any:
         from sandbox.cli.work import read_job, run_and_deliver

@@ -8,11 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox.jobs.quoting import AccountLine, JobQuote
+from sandbox.model.blocks_question import BlockStatistic
 from sandbox.model.exact import decimal_text
 from sandbox.model.job import CellKind
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.question import Answer, ColumnRole
 from sandbox.privacy.accounting import people_loss
+from sandbox.privacy.blocks_quote import QuotedBlocks
 
 _BAR_WIDTH = 24
 
@@ -86,12 +88,29 @@ def quote_tables(quote: JobQuote) -> list[Table | Text]:
         }
         parts.append(Text(f"keys: {keys.get(q.keys, q.keys)}; bound: {q.bounding}"))
         parts += [Text(f"note: {note}") for note in q.notes]
+    parts += [_blocks_table(quotes) for quotes in quote.blocks]
     clauses = ", ".join(quote.decision.clauses)
     word = Text("allowed 允许", style="green") if quote.allowed else Text("not allowed 不允许", style="red")
     parts.append(
         Text.assemble(word, f" by clause {clauses}" if quote.decision.allowed is quote.allowed else " by the budget")
     )
     return parts
+
+
+def _blocks_table(quotes: tuple[QuotedBlocks, ...]) -> Table:
+    """Return what is known of a question to blocks, one row a number of blocks."""
+    first = quotes[0]
+    what = (
+        "standard error of the noise" if first.statistic is BlockStatistic.MEAN else "off the middle by, of all blocks"
+    )
+    table = Table(title=f"{first.statistic} over blocks 分块统计: {what}", title_justify="left")
+    for heading in ("blocks 块数", *(name for name, _ in first.outputs), "seconds 秒"):
+        table.add_column(heading)
+    for quoted in quotes:
+        errors = [f"{error:,.4g}" for _, error in quoted.outputs]
+        table.add_row(f"{quoted.blocks}{' ←' if quoted.asked else ''}", *errors, f"{quoted.seconds:,.1f}")
+    table.caption = "more blocks: less noise, but fewer units in each, of which nothing is known before asking"
+    return table
 
 
 def accounts_table(lines: list[AccountLine], *, title: str) -> Table:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -248,8 +251,29 @@ def run_and_deliver(
             if status is not None:
                 status.update(f"{stage} …")
 
-        released = run_job(engine, SignedJob(spec, code, signature), progress=progress)
+        with cancelled_by_interrupt() as cancel:
+            released = run_job(engine, SignedJob(spec, code, signature), cancel=cancel, progress=progress)
     return deliver(engine, spec, released, out)
+
+
+@contextlib.contextmanager
+def cancelled_by_interrupt() -> Iterator[threading.Event]:
+    """Make the first Ctrl-C cancel the job, so that only what it was answered is spent; the second ends the command."""
+    cancel = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield cancel
+        return
+
+    def on_interrupt(*_: object) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield cancel
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def find_job(records: Any, text: str) -> Any:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from sandbox.crypto.envelope import seal_to
-from sandbox.errors import CanonicalError, GateError, GuestFailedError, SaggarError
+from sandbox.errors import CancelledError, CanonicalError, GateError, GuestFailedError, SaggarError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.gate import SQL_OUTPUT
 from sandbox.jobs.questions import Questioner
@@ -44,7 +44,8 @@ def measure_job(engine: Engine, reserved: Reserved, cancel: threading.Event | No
     admitted = reserved.admitted
     snapshots = dict(admitted.submitted.spec.snapshots)
     trusted = engine.trusted(Role.SANDBOX)
-    questioner = Questioner(engine, reserved)
+    seed = program_seed(admitted.submitted.job)
+    questioner = Questioner(engine, reserved, seed=seed, cancel=cancel)
     try:
         with ExitStack() as stack:
             for dataset, columns in admitted.reads:
@@ -81,6 +82,8 @@ def _run_code(
     guests = engine.guests()
     program = Program(submitted.code, dict(spec.parameters), program_seed(submitted.job))
     outcome = guests.run(program, questioner.answer_request, cancel=cancel)
+    if cancel is not None and cancel.is_set():
+        raise CancelledError("the job was cancelled", hint="what it had been answered is spent")
     if outcome.status != "ok" or outcome.outputs is None:
         raise GuestFailedError(
             f"the program ended without outputs: {outcome.message or outcome.status}",

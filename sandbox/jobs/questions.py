@@ -6,23 +6,28 @@ import threading
 from fractions import Fraction
 from typing import Any
 
-from sandbox.compute.run import run_plan
-from sandbox.errors import PolicyError, QueryError, SaggarError
+from sandbox.compute.interrupt import interrupted_by
+from sandbox.compute.run import open_engine, run_plan
+from sandbox.errors import CancelledError, PolicyError, QueryError, SaggarError, VaultError
+from sandbox.jobs.blocks import answer_blocks, block_seed, blocks_question, check_pace
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.registry import profile_of
 from sandbox.jobs.stages import Reserved
+from sandbox.model.blocks_question import BlocksQuestion
 from sandbox.model.description import DatasetDescription
-from sandbox.model.digest import digest_of_record
+from sandbox.model.digest import Digest, digest_of_record
 from sandbox.model.entry import EntryKind
 from sandbox.model.exact import parse_exact
 from sandbox.model.job import JobSpec
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.question import Question
-from sandbox.model.transcript import Exchange
+from sandbox.model.transcript import AnyQuestion, Exchange
 from sandbox.privacy.accounting import JobFilter
+from sandbox.privacy.blocks import plan_blocks
+from sandbox.privacy.blocks_measure import MeasuredBlocks
 from sandbox.privacy.check import check_question
-from sandbox.privacy.measure import measure
-from sandbox.privacy.plan import plan_query
+from sandbox.privacy.measure import Measured, measure
+from sandbox.privacy.plan import Plan, plan_query
 from sandbox.privacy.query import CheckedQuery
 from sandbox.vault.columns import SYSTEM_COLUMNS
 from sandbox.vault.opened import OpenedSnapshot
@@ -35,8 +40,12 @@ class Questioner:
     the data: a refusal costs nothing and tells nothing, and whatever touches data was paid before.
     """
 
-    def __init__(self, engine: Engine, reserved: Reserved) -> None:
+    def __init__(
+        self, engine: Engine, reserved: Reserved, *, seed: bytes, cancel: threading.Event | None = None
+    ) -> None:
         self._engine = engine
+        self._seed = seed
+        self._cancel = cancel
         self._reserved = reserved
         self._opened: dict[str, OpenedSnapshot] = {}
         self._spec = reserved.admitted.submitted.spec
@@ -64,43 +73,88 @@ class Questioner:
         """
         with self._lock:
             query = check_question(question, self._tables)
-            self._check_admitted(query)
+            self._check_admitted(query.dataset, query.columns)
             plan = plan_query(query, question.loss)
-            self._filter.request(plan.loss)
-            body = {
-                "job": self._reserved.admitted.submitted.job,
-                "index": len(self.exchanges),
-                "question": digest_of_record(question.to_record()),
-                "loss": plan.loss.to_record(),
-            }
-            self._engine.append(EntryKind.QUESTION_ANSWERED, body, at=self._reserved.at)
-            tables = self._opened[query.dataset].partitions((*SYSTEM_COLUMNS, *plan.columns), dictionaries=True)
-            partials = run_plan(plan, tables, threads=self._engine.threads)
-            profile = profile_of(self._engine, query.dataset)
-            measured = measure(plan, partials, self._engine.noise, profile=profile)
-            record = measured.answer.to_record()
-            self.exchanges.append(Exchange(question, plan.digest(), record))
-            self.sealed.append(measured.sealed)
-            return record
+            self._charge(question, plan.loss)
+            measured = self._measure(query, plan)
+            return self._keep(question, plan.digest(), measured)
+
+    def answer_blocks(self, question: BlocksQuestion) -> dict[str, Any]:
+        """Return the released answer's record of a question to blocks.
+
+        Raises:
+            SaggarError: the question is refused, on public facts and released answers alone.
+        """
+        with self._lock:
+            plan = plan_blocks(question, self._tables)
+            self._check_admitted(plan.dataset, question.columns)
+            self._engine.guests().check(question.program, entry="block")
+            check_pace(self._engine, plan)
+            self._charge(question, plan.loss)
+            seed = block_seed(self._seed, len(self.exchanges))
+            measured = answer_blocks(self._engine, plan, self._opened[plan.dataset], seed=seed, cancel=self._cancel)
+            return self._keep(question, plan.digest(), measured)
+
+    def _charge(self, question: AnyQuestion, loss: PrivacyLoss) -> None:
+        """Pay for a question, in the filter and durably in the log, before any data is asked."""
+        self._check_cancelled()
+        self._filter.request(loss)
+        body = {
+            "job": self._reserved.admitted.submitted.job,
+            "index": len(self.exchanges),
+            "question": digest_of_record(question.to_record()),
+            "loss": loss.to_record(),
+        }
+        self._engine.append(EntryKind.QUESTION_ANSWERED, body, at=self._reserved.at)
+
+    def _measure(self, query: CheckedQuery, plan: Plan) -> Measured:
+        connection = open_engine(self._engine.threads)
+        try:
+            with interrupted_by(connection, self._cancel):
+                partitions = self._opened[query.dataset].partitions((*SYSTEM_COLUMNS, *plan.columns), dictionaries=True)
+                partials = run_plan(plan, partitions, threads=self._engine.threads, engine=connection)
+        except VaultError:
+            self._check_cancelled()  # an interrupt looks like a failing engine
+            raise
+        finally:
+            connection.close()
+        return measure(plan, partials, self._engine.noise, profile=profile_of(self._engine, query.dataset))
+
+    def _keep(self, question: AnyQuestion, plan: Digest, measured: Measured | MeasuredBlocks) -> dict[str, Any]:
+        record = measured.answer.to_record()
+        self.exchanges.append(Exchange(question, plan, record))
+        self.sealed.append(measured.sealed)
+        return record
+
+    def _check_cancelled(self) -> None:
+        if self._cancel is not None and self._cancel.is_set():
+            raise CancelledError("the job was cancelled", hint="what it had been answered is spent")
 
     def answer_request(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the reply to a program's request, as the wire carries it."""
         try:
-            return {"ok": True, "answer": self.answer(question_of(request, self._spec, self._filter.remaining))}
+            remaining = self._filter.remaining
+            if request.get("kind") == "blocks":
+                loss = loss_of_request(request, self._spec, remaining)
+                asked = blocks_question(request, self._tables, self._reserved.admitted.reads, loss)
+                return {"ok": True, "answer": self.answer_blocks(asked)}
+            return {"ok": True, "answer": self.answer(question_of(request, self._spec, remaining))}
+        except CancelledError:
+            raise
         except SaggarError as error:
             refusal = {"code": error.code, "message": error.message, "hint": error.hint}
             self.refusals.append({"after": len(self.exchanges), **refusal})
             return {"ok": False, **refusal}
 
-    def _check_admitted(self, query: CheckedQuery) -> None:
-        admitted = dict(self._reserved.admitted.reads).get(query.dataset)
-        if admitted is None or query.dataset not in self._opened:
+    def _check_admitted(self, dataset: str, columns: tuple[str, ...]) -> None:
+        admitted = dict(self._reserved.admitted.reads).get(dataset)
+        if admitted is None or dataset not in self._opened:
             raise QueryError(
-                f"this job may not read dataset `{query.dataset}`",
+                f"this job may not read dataset `{dataset}`",
                 hint="declare it under `reads` in the job file",
                 code="input.query.not_declared",
             )
-        outside = [column for column in query.columns if column not in admitted]
+        outside = [column for column in columns if column not in admitted]
         if outside:
             raise PolicyError(
                 f"column `{outside[0]}` is not among the columns this job declared",
@@ -112,8 +166,6 @@ class Questioner:
 def question_of(request: dict[str, Any], spec: JobSpec, remaining: PrivacyLoss) -> Question:
     """Return the question that a program's request stands for; a pure function, so that an auditor can do it again.
 
-    A request that names no share gets half of what remains, so that a program that never names one never runs dry.
-
     Args:
         request: `sql`, and where given `share`, `rows`, `groups`.
         spec: the job.
@@ -122,14 +174,23 @@ def question_of(request: dict[str, Any], spec: JobSpec, remaining: PrivacyLoss) 
     Raises:
         ExactError: the share is not an exact amount between 0 and 1.
     """
-    share, rows, groups = request.get("share"), request.get("rows"), request.get("groups")
+    rows, groups = request.get("rows"), request.get("groups")
+    return Question(
+        str(request["sql"]),
+        loss_of_request(request, spec, remaining),
+        spec.rows if rows is None else rows,
+        spec.groups if groups is None else groups,
+    )
+
+
+def loss_of_request(request: dict[str, Any], spec: JobSpec, remaining: PrivacyLoss) -> PrivacyLoss:
+    """Return the loss that a request may spend: its share of the job's.
+
+    A request that names no share gets half of what remains, so that a program that never names one never runs dry.
+    """
+    share = request.get("share")
     if share is not None:
         portion = parse_exact(share)
     else:
         portion = remaining.rho / spec.loss.rho / 2 if spec.loss.rho else Fraction(0)
-    return Question(
-        str(request["sql"]),
-        spec.loss.scaled(portion),
-        spec.rows if rows is None else rows,
-        spec.groups if groups is None else groups,
-    )
+    return spec.loss.scaled(portion)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 from policies.decide import Decision, decide
+from sandbox.errors import SaggarError
 from sandbox.jobs.admit import check_code, check_reads, decision_request
+from sandbox.jobs.blocks import blocks_question
 from sandbox.jobs.engine import Records
 from sandbox.jobs.registry import agreement_of, profile_of
 from sandbox.jobs.stages import Reads
+from sandbox.model.description import DatasetDescription
+from sandbox.model.exact import parse_exact
 from sandbox.model.job import JobSpec
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
 from sandbox.model.question import Quote
 from sandbox.privacy.accounting import people_loss
+from sandbox.privacy.blocks_quote import QuotedBlocks, quote_blocks
 from sandbox.privacy.plan import plan_query
 from sandbox.privacy.quote import quote_plan
 
@@ -44,6 +50,7 @@ class JobQuote:
         decision: what the policies say now.
         accounts: what the job would draw on.
         question: the expected error of an SQL job's answer; None for a program, whose questions are its own.
+        blocks: for each question to blocks that a program spells out, the noise for several numbers of blocks.
     """
 
     loss: PrivacyLoss
@@ -53,6 +60,7 @@ class JobQuote:
     decision: Decision
     accounts: tuple[AccountLine, ...]
     question: Quote | None
+    blocks: tuple[tuple[QuotedBlocks, ...], ...] = ()
 
     @property
     def allowed(self) -> bool:
@@ -79,6 +87,7 @@ class JobQuote:
                 for line in self.accounts
             ],
             "question": None if self.question is None else self.question.to_record(),
+            "blocks": [[quoted.to_record() for quoted in quotes] for quotes in self.blocks],
         }
 
 
@@ -103,7 +112,23 @@ def quote_job(records: Records, spec: JobSpec, code: str, *, operator: str) -> J
     if query is not None:
         question = quote_plan(plan_query(query, spec.loss), profile_of(records, query.dataset))
     epsilon, delta = people_loss(spec.loss)
-    return JobQuote(spec.loss, epsilon, delta, reads, decision, accounts, question)
+    blocks = () if query is not None else _quote_blocks(records, spec, code, descriptions)
+    return JobQuote(spec.loss, epsilon, delta, reads, decision, accounts, question, blocks)
+
+
+def _quote_blocks(
+    records: Records, spec: JobSpec, code: str, descriptions: tuple[DatasetDescription, ...]
+) -> tuple[tuple[QuotedBlocks, ...], ...]:
+    """Return what is known of a program's questions to blocks; one that would be refused is left out."""
+    tables = {description.table: description for description in descriptions}
+    quotes = []
+    for request in records.guests().check(code):
+        with contextlib.suppress(SaggarError):
+            # A program that names no share spends half of what is left; here, of all.
+            share = parse_exact("1/2" if request["share"] is None else request["share"])
+            question = blocks_question(request, tables, spec.reads, spec.loss.scaled(share))
+            quotes.append(quote_blocks(question, tables))
+    return tuple(quotes)
 
 
 def account_line(records: Records, account: str, asked: PrivacyLoss) -> AccountLine:

@@ -16,12 +16,15 @@ from typing import Any
 from sandbox.crypto.envelope import open_sealed
 from sandbox.crypto.keys import PrivateKey
 from sandbox.crypto.signing import verify_signature
+from sandbox.jobs.blocks import blocks_question
 from sandbox.jobs.gate import check_permit, gate_outputs
 from sandbox.jobs.measuring import program_seed
-from sandbox.jobs.questions import question_of
+from sandbox.jobs.questions import loss_of_request, question_of
 from sandbox.jobs.replay_bundle import Bundle, mismatch
 from sandbox.jobs.replay_decision import tables_for
+from sandbox.model.blocks_question import BlocksQuestion
 from sandbox.model.canonical import canonical_bytes, canonical_release_bytes, parse_canonical
+from sandbox.model.description import DatasetDescription
 from sandbox.model.digest import digest_of_record, short
 from sandbox.model.entry import Entry, EntryKind
 from sandbox.model.job import SIGNING_CONTEXT, JobKind, JobSpec
@@ -29,6 +32,8 @@ from sandbox.model.keys import Role, Signature, decode_base64
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
 from sandbox.model.release import Release
 from sandbox.model.transcript import SEALING_CONTEXT, Exchange, Transcript
+from sandbox.privacy.blocks import plan_blocks
+from sandbox.privacy.blocks_measure import verify_blocks
 from sandbox.privacy.check import check_question
 from sandbox.privacy.measure import verify_measured
 from sandbox.privacy.plan import plan_query
@@ -97,11 +102,7 @@ def _replay_answers(
     _check_logged(bundle, settled, transcript, subject)
     total = NO_LOSS
     for exchange, secret in zip(transcript.exchanges, sealed, strict=True):
-        plan = plan_query(check_question(exchange.question, tables), exchange.question.loss)
-        if plan.digest() != exchange.plan:
-            raise mismatch(subject, "a recorded question gives another plan than the recorded one")
-        verify_measured(plan, exchange.answer, secret)
-        total += plan.loss
+        total += _replay_answer(exchange, secret, tables, subject)
     if settled.body["release"] is not None and total.to_record() != settled.body["posted"]:
         raise mismatch(f"log entry {settled.seq}", "the answers cost another loss than was posted")
 
@@ -126,12 +127,33 @@ def _check_logged(bundle: Bundle, settled: Entry, transcript: Transcript, subjec
         raise mismatch(f"log entry {settled.seq}", "the questions in the log cost another loss than was posted")
 
 
+def _replay_answer(
+    exchange: Exchange, secret: dict[str, Any], tables: dict[str, DatasetDescription], subject: str
+) -> PrivacyLoss:
+    """Return what an answer cost, once its plan, its integers and its noise hold."""
+    question = exchange.question
+    if isinstance(question, BlocksQuestion):
+        blocks_plan = plan_blocks(question, tables)
+        _check_plan(blocks_plan.digest(), exchange, subject)
+        verify_blocks(blocks_plan, exchange.answer, secret)
+        return blocks_plan.loss
+    plan = plan_query(check_question(question, tables), question.loss)
+    _check_plan(plan.digest(), exchange, subject)
+    verify_measured(plan, exchange.answer, secret)
+    return plan.loss
+
+
+def _check_plan(digest: str, exchange: Exchange, subject: str) -> None:
+    if digest != exchange.plan:
+        raise mismatch(subject, "a recorded question gives another plan than the recorded one")
+
+
 def _rerun(bundle: Bundle, spec: JobSpec, transcript: Transcript, guests: Guests | None, subject: str) -> None:
     if guests is None:
         raise mismatch(subject, "a program can only be run again behind walls, and none were offered")
     source = bundle.document(spec.code).decode()
     program = Program(source, dict(spec.parameters), program_seed(transcript.job))
-    recorded = _Recorded(spec, transcript)
+    recorded = _Recorded(spec, transcript, tables_for(bundle, spec))
     outcome = guests().run(program, recorded.answer)
     if outcome.outputs is None:
         raise mismatch(subject, f"the program does not run again: {outcome.message or outcome.status}")
@@ -144,7 +166,8 @@ def _rerun(bundle: Bundle, spec: JobSpec, transcript: Transcript, guests: Guests
 class _Recorded:
     """Answers a program from its transcript, in order, refusals included; each question must be the recorded one."""
 
-    def __init__(self, spec: JobSpec, transcript: Transcript) -> None:
+    def __init__(self, spec: JobSpec, transcript: Transcript, tables: dict[str, DatasetDescription]) -> None:
+        self._tables = tables
         self._spec = spec
         self._exchanges: list[Exchange] = list(transcript.exchanges)
         self._refusals = list(transcript.refusals)
@@ -163,11 +186,18 @@ class _Recorded:
             return {"ok": False, **{name: refusal[name] for name in ("code", "message", "hint")}}
         if self._answered < len(self._exchanges):
             exchange = self._exchanges[self._answered]
-            if exchange.question == question_of(request, self._spec, self._remaining):
+            if self._is_asked(request, exchange):
                 self._answered += 1
                 self._remaining = self._remaining.minus(PrivacyLoss.parse(exchange.answer["loss"]))
                 return {"ok": True, "answer": exchange.answer}
         return {"ok": False, "code": "job.replay_mismatch", "message": "no such answer on record", "hint": ""}
+
+    def _is_asked(self, request: dict[str, Any], exchange: Exchange) -> bool:
+        """Return whether a request stands for the recorded question, loss and bounds included."""
+        if request.get("kind") != "blocks":
+            return exchange.question == question_of(request, self._spec, self._remaining)
+        loss = loss_of_request(request, self._spec, self._remaining)
+        return exchange.question == blocks_question(request, self._tables, self._spec.reads, loss)
 
 
 def _replay_release(bundle: Bundle, settled: Entry, spec: JobSpec, transcript: Transcript, subject: str) -> None:

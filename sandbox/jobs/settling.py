@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sandbox.errors import JobError, SaggarError
+from sandbox.errors import CancelledError, JobError, SaggarError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.gate import check_permit
 from sandbox.jobs.publishing import publish, receipt_for
@@ -90,7 +90,10 @@ def pad_duration(engine: Engine, reserved: Reserved) -> int:
 
 def _settlement(engine: Engine, measured: Measured, *, release: Digest | None, code: str | None) -> dict[str, object]:
     reserved, transcript = measured.reserved, measured.transcript
-    bucket_s = pad_duration(engine, reserved)
+    if code == CancelledError.code:  # Who cancelled knows when; every other end comes at the end of its bucket.
+        bucket_s = duration_bucket_s(engine.clock.monotonic_s() - reserved.started_s)
+    else:
+        bucket_s = pad_duration(engine, reserved)
     return {
         "job": transcript.job,
         "outcome": "failed" if release is None else "released",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sandbox.crypto.signing import verify_signature
 from sandbox.errors import AuthenticationError, InputError, JobError
 from sandbox.jobs.engine import Engine
+from sandbox.jobs.limits import check_room
 from sandbox.jobs.registry import agreement_of
 from sandbox.jobs.stages import SignedJob, Submitted
 from sandbox.model.canonical import canonical_bytes
@@ -23,6 +24,7 @@ def submit(engine: Engine, signed: SignedJob) -> Submitted:
         InputError: the code is not the code that was signed.
         PolicyError: the agreement is unknown.
         JobError: this very job ended before without a release.
+        LimitExceededError: as many jobs of this operator are under way as may be.
     """
     spec, code = signed.spec, signed.code.encode()
     signer = check_submitter(engine, signed)
@@ -30,6 +32,7 @@ def submit(engine: Engine, signed: SignedJob) -> Submitted:
         raise InputError("the code is not the code that was signed", hint="sign again after changing the code")
     agreement_of(engine, spec.agreement)
     _check_new(engine, signed)
+    check_room(engine, signer.key_id)
     engine.documents.put(code)
     engine.documents.put(canonical_bytes(spec.to_record()))
     job = spec.digest()

@@ -10,11 +10,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.errors import CanonicalError
+from sandbox.model.blocks_question import BlocksQuestion
 from sandbox.model.canonical import canonical_release_bytes, parse_canonical_release
 from sandbox.model.digest import Digest, digest_of, parse_digest
 from sandbox.model.question import Question
 
 SEALING_CONTEXT = "saggar/transcript/1"
+AnyQuestion = Question | BlocksQuestion
+
+
+def parse_question(record: Any) -> AnyQuestion:
+    """Return the question that a record writes: to SQL, or to blocks."""
+    if isinstance(record, dict) and record.get("kind") == "blocks":
+        return BlocksQuestion.parse(record)
+    return Question.parse(record)
+
+
+def question_words(question: AnyQuestion) -> str:
+    """Return one line for people that says what was asked."""
+    if isinstance(question, BlocksQuestion):
+        names = ", ".join(output.name for output in question.outputs)
+        return f"{question.statistic} over {question.blocks} blocks of `{question.table}`: {names}"
+    return " ".join(question.sql.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +44,7 @@ class Exchange:
         answer: the answer's record, as it was handed to the program.
     """
 
-    question: Question
+    question: AnyQuestion
     plan: Digest
     answer: dict[str, Any]
 
@@ -92,7 +109,7 @@ class Transcript:
                 code=parse_digest(record["code"]),
                 seed=record["seed"],
                 exchanges=tuple(
-                    Exchange(Question.parse(item["question"]), parse_digest(item["plan"]), item["answer"])
+                    Exchange(parse_question(item["question"]), parse_digest(item["plan"]), item["answer"])
                     for item in record["exchanges"]
                 ),
                 refusals=tuple(record["refusals"]),

@@ -161,7 +161,7 @@ CACHED: Final = words("cache_clear cache_info")
 NORMAL_DISTRIBUTION: Final = words("""
     cdf inv_cdf mean median mode overlap pdf quantiles samples stdev variance zscore
 """)
-DATA: Final = words("ask parameters")
+DATA: Final = words("ask blocks parameters")
 ANSWER: Final = words("loss lower notes standard_errors table upper")
 REFUSAL: Final = words("args code hint message")
 

@@ -19,23 +19,24 @@ class RestrictedLanguage:
     def __init__(self) -> None:
         guard_dispatch()
 
-    def load(self, source: str, names: dict[str, Any]) -> Callable[[Any], Any]:
-        """Return the program's `analyze`.
+    def load(self, source: str, names: dict[str, Any], entry: str = "analyze") -> Callable[..., Any]:
+        """Return the program's function.
 
         Args:
             source: the text.
             names: further names that the program has.
+            entry: the function's name, `analyze` or `block`.
 
         Raises:
             ProgramFault: the first thing that is not in the language.
         """
-        code = self.compile(source)
+        code = self.compile(source, entry)
         space = program_globals(import_module, names)
         exec(code, space)  # noqa: S102 - the one place where a program runs
-        analyze: Callable[[Any], Any] = space["analyze"]
-        return analyze
+        function: Callable[..., Any] = space[entry]
+        return function
 
-    def compile(self, source: str) -> Any:
+    def compile(self, source: str, entry: str = "analyze") -> Any:
         """Return the code of a program without running it.
 
         Raises:
@@ -43,12 +44,14 @@ class RestrictedLanguage:
         """
         try:
             tree = ast.parse(source, PROGRAM_NAME)
-            entry = check_entry(tree)
+            missing = check_entry(tree, entry)
             policy = Policy()
             tree = policy.visit(tree)
             # After the visit, which drops hints: their names need not exist.
             unknown = check_names_known(tree, BUILTIN_NAMES)
-            faults = sorted([*policy.faults, *unknown], key=lambda fault: (fault.line or 0, fault.column or 0)) + entry
+            faults = (
+                sorted([*policy.faults, *unknown], key=lambda fault: (fault.line or 0, fault.column or 0)) + missing
+            )
             if faults:
                 raise faults[0]
             ast.fix_missing_locations(tree)

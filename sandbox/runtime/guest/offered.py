@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
+import numpy as np
+import pandas as pd
+
 from sandbox.runtime.guest.attributes import REDUCERS, words
 from sandbox.runtime.guest.faults import Forbidden
 
@@ -114,15 +117,22 @@ def guarded_call(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             _check_dispatch(plain, named)
         elif name in _TABLE_DISPATCHING:
             _check_functions(named.get("aggfunc"))
-        elif name in _TIMES_FROM_TEXT and any(
-            isinstance(value, str) and value in _CLOCK_WORDS for value in (*plain, *named.values())
-        ):
+        elif name in _TIMES_FROM_TEXT and any(_mentions_clock(value) for value in (*plain, *named.values())):
             raise Forbidden(f"a program has no clock, so `{name}` cannot tell it; pass the date as a parameter")
         return function(*plain, **named)
 
     call.__name__ = name
     call.__qualname__ = name
     return call
+
+
+def _mentions_clock(value: Any) -> bool:
+    """Return whether a text, or a text in a list, column or array, is one for which pandas reads the clock."""
+    if isinstance(value, str):
+        return value in _CLOCK_WORDS
+    if isinstance(value, (list, tuple, pd.Series, pd.Index, np.ndarray)):
+        return any(isinstance(part, str) and part in _CLOCK_WORDS for part in value)
+    return False
 
 
 def _check_dispatch(args: list[Any], kwargs: dict[str, Any]) -> None:

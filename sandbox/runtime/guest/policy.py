@@ -262,15 +262,20 @@ def check_names_known(tree: ast.Module, known: frozenset[str]) -> list[ProgramFa
     return faults
 
 
-def check_entry(tree: ast.Module) -> list[ProgramFault]:
-    """Return a fault when there is no `def analyze(data)` at the top level."""
-    found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "analyze"]
-    hint = "write `def analyze(data): ...`"
+_ENTRIES: Final = {
+    "analyze": ("write `def analyze(data): ...`", "`analyze` takes one argument, the data", (1,)),
+    "block": ("write `def block(rows): ...`", "`block` takes the rows, and the parameters if it has any", (1, 2)),
+}
+
+
+def check_entry(tree: ast.Module, entry: str = "analyze") -> list[ProgramFault]:
+    """Return a fault when there is no such function at the top level, or when it takes other arguments."""
+    hint, takes, counts = _ENTRIES[entry]
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == entry]
     if not found:
-        return [ProgramFault("the program has no function `analyze`", hint)]
+        return [ProgramFault(f"the program has no function `{entry}`", hint)]
     arguments = found[-1].args
-    if len(arguments.posonlyargs + arguments.args) != 1 or arguments.kwonlyargs or arguments.vararg or arguments.kwarg:
-        return [
-            ProgramFault("`analyze` takes one argument, the data", hint, found[-1].lineno, found[-1].col_offset + 1)
-        ]
+    others = arguments.kwonlyargs or arguments.vararg or arguments.kwarg
+    if len(arguments.posonlyargs + arguments.args) not in counts or others:
+        return [ProgramFault(takes, hint, found[-1].lineno, found[-1].col_offset + 1)]
     return []

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from sandbox.runtime.guest.block_request import blocks_request
 from sandbox.runtime.guest.faults import QuestionRefused
 
 _SQL_CHARACTERS_MAX: Final = 60_000
@@ -99,6 +100,50 @@ class Data:
             "groups": _count(groups, "groups"),
             "index": self._asked,
         }
+        return self._put(request)
+
+    def blocks(
+        self,
+        table: str,
+        program: str,
+        k: int,
+        output: dict[str, Any],
+        *,
+        columns: list[str] | None = None,
+        parameters: dict[str, Any] | None = None,
+        statistic: str = "mean",
+        milliseconds: int = 250,
+        mode: str = "strict",
+        failures: bool = False,
+        share: str | int | Fraction | None = None,
+    ) -> AskedAnswer:
+        """Run a function on k blocks of whole units and wait for the noisy mean or median of what it returns.
+
+        Args:
+            table: the table's name, as in SQL.
+            program: the function as text: `def block(rows): ...`, or `def block(rows, parameters): ...`; it returns a
+                dict, list or single number, in the order of `output`.
+            k: how many blocks.
+            output: name to `(lower, upper)`, or to a dict with `lower`, `upper` and, if wanted, `resolution` (the
+                range over 1048576, for a median over 1024, when left out) and `default` (the middle).
+            columns: which columns each block carries; all that the job declared for the table when None.
+            parameters: plain values for the function.
+            statistic: `mean` or `median` over the blocks.
+            milliseconds: how long each block may run; each takes that long.
+            mode: `strict`, one block at a time, or `fast`, two, under an assumption that the answer states.
+            failures: whether to release the share of failed blocks too, for its part of the loss.
+            share: the part of the job's privacy loss to spend, as in `ask`.
+
+        Raises:
+            QuestionRefused: the engine will not answer; nothing was spent unless its message says so.
+            TypeError, ValueError: an argument is not of the kind above.
+        """
+        request = blocks_request(
+            table, program, k, output, columns, parameters, statistic, milliseconds, mode, failures=failures
+        )
+        return self._put({**request, "share": _share(share), "index": self._asked})
+
+    def _put(self, request: dict[str, Any]) -> AskedAnswer:
         self._asked += 1
         reply = self._exchange(request)
         if not reply["ok"]:

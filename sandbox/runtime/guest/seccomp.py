@@ -12,9 +12,17 @@ import struct
 from typing import Final
 
 from sandbox.runtime.guest import kernel
-from sandbox.runtime.guest.syscalls import GROUPS, WIRE_FD, WRITABLE_FDS, Architecture, Rule
+from sandbox.runtime.guest.syscalls import (
+    ADVICE,
+    FUTEX_WAKE,
+    GROUPS,
+    WIRE_FD,
+    WRITABLE_FDS,
+    Architecture,
+    Rule,
+)
 
-_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _AND, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_BITS, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
 _KILL: Final = 0x80000000
@@ -27,10 +35,11 @@ def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("=HBBI", code, if_true, if_false, value)
 
 
-def _only_descriptors(allowed: tuple[int, ...]) -> list[bytes]:
-    """Allow when the first argument is one of a few descriptors, else EPERM."""
-    steps = [_step(_LOAD, _ARGUMENTS)]
-    steps += [_step(_JUMP_EQUAL, fd, len(allowed) - place, 0) for place, fd in enumerate(allowed)]
+def _only(argument: int, allowed: tuple[int, ...], mask: int | None = None) -> list[bytes]:
+    """Allow when an argument, counted from 0, is one of a few values after masking, else EPERM."""
+    steps = [_step(_LOAD, _ARGUMENTS + 8 * argument)]
+    steps += [] if mask is None else [_step(_AND, mask)]
+    steps += [_step(_JUMP_EQUAL, value, len(allowed) - place, 0) for place, value in enumerate(allowed)]
     return [*steps, _step(_RETURN, _EPERM), _step(_RETURN, _ALLOW)]
 
 
@@ -49,9 +58,14 @@ def _answer(rule: Rule) -> list[bytes]:
         case Rule.ALLOW:
             return [_step(_RETURN, _ALLOW)]
         case Rule.ALLOW_READ:
-            return _only_descriptors((WIRE_FD,))
+            return _only(0, (WIRE_FD,))
         case Rule.ALLOW_WRITE:
-            return _only_descriptors(WRITABLE_FDS)
+            return _only(0, WRITABLE_FDS)
+        case Rule.ALLOW_WAKE:
+            # The bits above the command only say whose memory it is and which clock a wait would use.
+            return _only(1, (FUTEX_WAKE,), mask=0x7F)
+        case Rule.ALLOW_ADVICE:
+            return _only(2, ADVICE)
         case Rule.ALLOW_UNLESS_EXEC:
             return _unless_executable()
         case Rule.REFUSE:

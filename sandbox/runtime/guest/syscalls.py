@@ -19,6 +19,8 @@ class Rule(Enum):
     ALLOW_READ = "allow on the wire only"
     ALLOW_WRITE = "allow on the wire and the two null streams only"
     ALLOW_UNLESS_EXEC = "allow without execute permission"
+    ALLOW_WAKE = "allow waking, never waiting"
+    ALLOW_ADVICE = "allow advice on the process's own memory that no one else can notice"
     REFUSE = "answer EPERM"
 
 
@@ -35,14 +37,18 @@ GROUPS: Final = (
     Group(
         Rule.ALLOW,
         "memory of the process itself: the allocators of Python, numpy and libc grow and shrink the heap",
-        ("brk", "munmap", "mremap", "madvise"),
+        ("brk", "munmap", "mremap"),
     ),
     Group(
-        Rule.ALLOW,
-        "locks of libc and of the interpreter; no memory is shared with another process, so no one can be woken",
-        ("futex", "sched_yield"),
+        Rule.ALLOW_ADVICE,
+        "allocators give pages back; merging and paging out are refused, since other processes can feel them",
+        ("madvise",),
     ),
-    Group(Rule.ALLOW, "returning from a signal and masking signals", ("rt_sigreturn", "rt_sigprocmask")),
+    Group(
+        Rule.ALLOW_WAKE,
+        "locks of libc are released; one thread never waits for another, and a wait until a moment is a clock",
+        ("futex",),
+    ),
     Group(Rule.ALLOW, "ending, and going on after a stop", ("exit", "exit_group", "restart_syscall")),
     Group(Rule.ALLOW_READ, "answers come in on the wire, descriptor 3", ("read",)),
     Group(Rule.ALLOW_WRITE, "questions and outputs leave on the wire; 1 and 2 lead to /dev/null", ("write",)),
@@ -106,15 +112,23 @@ GROUPS: Final = (
         ("clock_gettime", "clock_getres", "gettimeofday", "time", "clock_nanosleep", "nanosleep"),
     ),
     Group(Rule.REFUSE, "no entropy: all chance in a program comes from the job's seed", ("getrandom",)),
-    Group(Rule.REFUSE, "handlers stay as they are, so a deadline cannot be caught", ("rt_sigaction", "sigaltstack")),
+    Group(
+        Rule.REFUSE,
+        "handlers and masks stay as they are, so a deadline can be neither caught nor put off",
+        ("rt_sigaction", "rt_sigprocmask", "sigaltstack"),
+    ),
+    Group(Rule.REFUSE, "the turn is not handed to a neighbour", ("sched_yield",)),
 )
 
 WIRE_FD: Final = 3
 WRITABLE_FDS: Final = (1, 2, WIRE_FD)
+FUTEX_WAKE: Final = 1
+# MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE
+ADVICE: Final = (4, 8, 14, 15)
 
 _X86_64: Final = {
     "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8, "mmap": 9,
-    "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "ioctl": 16,
+    "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "ioctl": 16,
     "pread64": 17, "access": 21, "sched_yield": 24, "mremap": 25, "madvise": 28, "dup": 32, "nanosleep": 35,
     "getpid": 39, "exit": 60, "uname": 63, "fcntl": 72, "getcwd": 79, "readlink": 89, "gettimeofday": 96,
     "getrlimit": 97, "getrusage": 98, "sysinfo": 99, "times": 100, "getuid": 102, "getgid": 104, "geteuid": 107,
@@ -129,7 +143,7 @@ _AARCH64: Final = {
     "lseek": 62, "read": 63, "write": 64, "pread64": 67, "readlinkat": 78, "newfstatat": 79, "fstat": 80, "exit": 93,
     "exit_group": 94, "futex": 98, "nanosleep": 101, "clock_gettime": 113, "clock_getres": 114, "clock_nanosleep": 115,
     "sched_getaffinity": 123, "sched_yield": 124, "restart_syscall": 128, "sigaltstack": 132, "rt_sigaction": 134,
-    "rt_sigprocmask": 135, "rt_sigreturn": 139, "times": 153, "uname": 160, "getrlimit": 163, "getrusage": 165,
+    "rt_sigprocmask": 135, "times": 153, "uname": 160, "getrlimit": 163, "getrusage": 165,
     "prctl": 167, "getcpu": 168, "gettimeofday": 169, "getpid": 172, "getppid": 173, "getuid": 174, "geteuid": 175,
     "getgid": 176, "getegid": 177, "gettid": 178, "sysinfo": 179, "brk": 214, "munmap": 215, "mremap": 216,
     "mmap": 222, "mprotect": 226, "madvise": 233, "mbind": 235, "get_mempolicy": 236, "set_mempolicy": 237,

@@ -7,6 +7,7 @@ import random
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
+from sandbox.runtime.guest.block_calls import block_calls
 from sandbox.runtime.guest.faults import PROGRAM_NAME, ProgramFault, QuestionRefused
 from sandbox.runtime.guest.outputs import OutputFault, write_outputs
 from sandbox.runtime.guest.program_api import Data
@@ -20,6 +21,7 @@ _INCOMING_BYTES_MAX: Final = 64 << 20
 _QUESTION_BYTES_MAX: Final = 1 << 18
 _CHUNK_BYTES: Final = 1 << 16
 _MESSAGE_CHARACTERS_MAX: Final = 500
+ENTRY: Final = "analyze"
 
 
 class Wire:
@@ -74,16 +76,16 @@ def serve(language: Language) -> None:
 
 def _check(language: Language, job: dict[str, Any]) -> dict[str, Any]:
     try:
-        language.compile(job["source"])
+        language.compile(job["source"], job["entry"])
     except ProgramFault as fault:
-        return {"type": "checked", "problem": fault.to_record()}
-    return {"type": "checked", "problem": None}
+        return {"type": "checked", "problem": fault.to_record(), "blocks": []}
+    return {"type": "checked", "problem": None, "blocks": block_calls(job["source"])}
 
 
 def _run(language: Language, job: dict[str, Any], wire: Wire) -> dict[str, Any]:
-    _seed(bytes.fromhex(job["seed"]))
+    seed_process(bytes.fromhex(job["seed"]))
     try:
-        analyze = language.load(job["source"], {"QuestionRefused": QuestionRefused})
+        analyze = language.load(job["source"], {"QuestionRefused": QuestionRefused}, ENTRY)
         outputs = analyze(Data(wire.exchange, job["parameters"]))
         return {"type": "result", "outputs": write_outputs(outputs)}
     except ProgramFault as fault:
@@ -96,7 +98,7 @@ def _run(language: Language, job: dict[str, Any], wire: Wire) -> dict[str, Any]:
         return {"type": "failed", "kind": "program", "message": _describe(error)}
 
 
-def _seed(seed: bytes) -> None:
+def seed_process(seed: bytes) -> None:
     """Make every source of chance in the process a function of the job."""
     import numpy as np
 

@@ -34,12 +34,12 @@ _NAMESPACES: Final = ("user", "mnt", "net", "ipc", "uts", "pid")
 class Language(Protocol):
     """How a worker turns a source text into a function."""
 
-    def compile(self, source: str) -> Any:
+    def compile(self, source: str, entry: str = "analyze") -> Any:
         """Return the code of a program without running it."""
         ...
 
-    def load(self, source: str, names: dict[str, Any]) -> Callable[[Any], Any]:
-        """Return the program's `analyze`."""
+    def load(self, source: str, names: dict[str, Any], entry: str = "analyze") -> Callable[..., Any]:
+        """Return the program's function."""
         ...
 
 
@@ -142,7 +142,8 @@ def _import_everything(make_language: Callable[[], Language]) -> Language:
 
     warmup.warm_up()
     # After the warm-up, which decides what pandas may load; read now, used when the files are gone.
-    importlib.import_module("sandbox.runtime.guest.worker")
+    for name in ("worker", "block_worker"):
+        importlib.import_module(f"sandbox.runtime.guest.{name}")
     language = make_language()
     _prefer_for_killing()
     threads = _thread_names()
@@ -211,37 +212,49 @@ def _serve(control: socket.socket, walls: jail.Walls, language: Language) -> Non
     children: dict[int, int] = {}
     serial = 0
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, _REQUEST_BYTES_MAX, 1)
+        message, descriptors, _, _ = socket.recv_fds(control, _REQUEST_BYTES_MAX, 2)
         if not message:
             return
         request = json.loads(message)
-        if request["op"] == "spawn":
+        if request["op"] in {"spawn", "block"}:
             serial += 1
-            wire_fd = descriptors[0]
             child = os.fork()
             if child == 0:
-                _work(wire_fd, walls, request, language)
-            os.close(wire_fd)
+                # How many jobs there were, and which run beside this one, is none of its business.
+                serial = 0
+                children.clear()
+                _work(descriptors, walls, request, language)
+            for descriptor in descriptors:
+                os.close(descriptor)
             children[serial] = child
             handle = os.pidfd_open(child)
             socket.send_fds(control, [json.dumps({"id": serial}).encode()], [handle])
             os.close(handle)
+        elif request["op"] == "bury":
+            # How a block's worker ended is not even read: it would stay in memory that the next worker inherits.
+            kernel.wait_blindly(children.pop(request["id"]))
+            control.send(b'{"status": 0}')
         else:
             _, status = os.waitpid(children.pop(request["id"]), 0)
             control.send(json.dumps({"status": status}).encode())
 
 
-def _work(wire_fd: int, walls: jail.Walls, request: dict[str, Any], language: Language) -> None:
-    """Become a worker; never returns."""
+def _work(descriptors: list[int], walls: jail.Walls, request: dict[str, Any], language: Language) -> None:
+    """Become a worker; never returns.  A block's worker gets its block's image besides the way out."""
     status = 70
     try:
-        from sandbox.runtime.guest import worker
+        from sandbox.runtime.guest import block_worker, worker
 
-        high_fd = fcntl.fcntl(wire_fd, fcntl.F_DUPFD, _KEPT_FROM)
+        is_block = request["op"] == "block"
+        image = block_worker.read_image(descriptors[1]) if is_block else b""
+        high_fd = fcntl.fcntl(descriptors[0], fcntl.F_DUPFD, _KEPT_FROM)
         jail.lay_out_descriptors(high_fd, walls.null_fd)
         sys.stdin = sys.stdout = sys.stderr = None
         jail.enter(walls, cpu_s=request["cpu_s"], memory_bytes=request["memory_bytes"])
-        worker.serve(language)
+        if is_block:
+            block_worker.serve_block(language, image)
+        else:
+            worker.serve(language)
         status = 0
     finally:
         os._exit(status)

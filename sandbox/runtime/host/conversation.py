@@ -24,6 +24,9 @@ QUESTION_BYTES_MAX: Final = 1 << 18
 _MESSAGE_CHARACTERS_MAX: Final = 500
 _SHARE_CHARACTERS_MAX: Final = 64
 _BOUND_MAX: Final = 1_000_000
+_EXACT_CHARACTERS_MAX: Final = 900
+BLOCK_CALLS_MAX: Final = 16
+OUTPUT_FIELDS: Final = ("name", "lower", "upper", "resolution", "default")
 
 Answerer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -88,7 +91,7 @@ class Conversation:
         while True:
             said = self._receive()
             match said:
-                case {"type": "ask"}:
+                case {"type": "ask" | "blocks"}:
                     self._answer(said, answer)
                 case {"type": "result" | "failed" | "checked"}:
                     return dict(said)
@@ -177,22 +180,62 @@ def parse_request(said: dict[str, Any], index: int) -> dict[str, Any]:
     Raises:
         Ended: a field is missing, of the wrong kind or out of its range.
     """
-    if said.keys() != {"type", "sql", "share", "rows", "groups", "index"} or not _is_question(said):
+    shape = _SHAPES.get(said["type"]) if isinstance(said.get("type"), str) else None
+    kind, fields, holds = shape or ({}, (), bool)
+    if shape is None or said.keys() != {"type", "index", *fields} or not holds(said):
         raise Ended("protocol", "the program's process sent a question that is malformed")
-    return {key: said[key] for key in ("sql", "share", "rows", "groups")} | {"index": index}
+    return kind | {key: said[key] for key in fields} | {"index": index}
 
 
 def _is_question(said: dict[str, Any]) -> bool:
-    share = said["share"]
     return (
         isinstance(said["sql"], str)
-        and (share is None or (isinstance(share, str) and len(share) <= _SHARE_CHARACTERS_MAX))
+        and _is_share(said["share"])
         and all(_is_bound(said[name]) for name in ("rows", "groups"))
+    )
+
+
+def _is_share(share: Any) -> bool:
+    return share is None or (isinstance(share, str) and len(share) <= _SHARE_CHARACTERS_MAX)
+
+
+def _is_blocks(said: dict[str, Any]) -> bool:
+    columns, outputs = said["columns"], said["output"]
+    return (
+        all(isinstance(said[name], str) for name in ("table", "program", "parameters", "statistic", "mode"))
+        and (columns is None or (isinstance(columns, list) and all(isinstance(name, str) for name in columns)))
+        and isinstance(outputs, list)
+        and all(_is_output(output) for output in outputs)
+        and all(said[name] is not None and _is_bound(said[name]) for name in ("k", "milliseconds"))
+        and isinstance(said["failures"], bool)
+        and _is_share(said["share"])
+    )
+
+
+def _is_output(output: Any) -> bool:
+    return (
+        isinstance(output, list)
+        and len(output) == len(OUTPUT_FIELDS)
+        and all(isinstance(field, str) and len(field) <= _EXACT_CHARACTERS_MAX for field in output)
     )
 
 
 def _is_bound(value: Any) -> bool:
     return value is None or (type(value) is int and 1 <= value <= _BOUND_MAX)
+
+
+# What each kind of question carries: what the engine is told of its kind, its fields, and the check of them.
+_SHAPES: Final[dict[str, tuple[dict[str, str], tuple[str, ...], Callable[[dict[str, Any]], bool]]]] = {
+    "ask": ({}, ("sql", "share", "rows", "groups"), _is_question),
+    "blocks": (
+        {"kind": "blocks"},
+        (
+            "table", "columns", "program", "parameters", "k", "output", "statistic", "milliseconds", "mode",
+            "failures", "share",
+        ),
+        _is_blocks,
+    ),
+}  # fmt: skip
 
 
 def clean_sentence(text: Any) -> str:
@@ -201,3 +244,15 @@ def clean_sentence(text: Any) -> str:
         return "the program failed"
     printable = "".join(character if character.isprintable() else " " for character in text[:4000])
     return " ".join(printable.split())[:_MESSAGE_CHARACTERS_MAX] or "the program failed"
+
+
+def parse_block_calls(calls: list[Any]) -> list[dict[str, Any]]:
+    """Return those of the questions to blocks that a check found which are well-formed; the others are dropped."""
+    found = []
+    for said in calls[:BLOCK_CALLS_MAX]:
+        if isinstance(said, dict) and said.get("type") == "blocks":
+            try:
+                found.append(parse_request(said, 0))
+            except (Ended, KeyError):
+                continue
+    return found

@@ -15,18 +15,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Self
 
-from sandbox.errors import GuestFailedError, LayerMissingError, ProgramError
-from sandbox.runtime.host.conversation import Answerer, Conversation, Ended, HungUpError, clean_sentence
+from sandbox.errors import GuestFailedError, ProgramError
+from sandbox.runtime.host.blocks import BlockWork, run_blocks
+from sandbox.runtime.host.conversation import (
+    Answerer,
+    Conversation,
+    Ended,
+    HungUpError,
+    clean_sentence,
+    parse_block_calls,
+)
 from sandbox.runtime.host.declared_outputs import parse_outputs
-from sandbox.runtime.host.report import IsolationReport, Level
+from sandbox.runtime.host.memory import memory_bytes
+from sandbox.runtime.host.parameters import Scalar, check_parameters
+from sandbox.runtime.host.report import IsolationReport, Level, too_thin_error
 from sandbox.runtime.host.zygote_process import GUEST_COMMAND, Worker, ZygoteProcess
-from sandbox.runtime.wire import HEADER_BYTES, WireError, decode_payload, encode_frame
+from sandbox.runtime.wire import WireError
 
-Scalar = str | int | float | bool | None
 Status = Literal["ok", "program_error", "limit", "killed", "protocol"]
 
 _SEED_BYTES: Final = 32
-_PARAMETER_BYTES_MAX: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,7 @@ class GuestHost:
         self._least = least
         self._lock = threading.Lock()
         self._zygote: ZygoteProcess | None = None
+        self._block_zygote: ZygoteProcess | None = None
         self._live_lock = threading.Lock()
         self._live: dict[int, Worker] = {}
         self._freezes = 0
@@ -117,9 +126,10 @@ class GuestHost:
     def close(self) -> None:
         """End it, and every program that still runs."""
         with self._lock:
-            if self._zygote is not None:
-                self._zygote.close()
-                self._zygote = None
+            for zygote in (self._zygote, self._block_zygote):
+                if zygote is not None:
+                    zygote.close()
+            self._zygote = self._block_zygote = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -132,6 +142,11 @@ class GuestHost:
     def report(self) -> IsolationReport:
         """What isolation this machine gives, as found by trying at the start."""
         return self._running().report
+
+    def memory_bytes(self) -> tuple[int, ...]:
+        """Return the memory of each program that runs now, in bytes."""
+        with self._live_lock:
+            return tuple(memory_bytes(worker.handle) for worker in self._live.values())
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -166,17 +181,25 @@ class GuestHost:
         with self._live_lock:
             del self._live[worker.handle]
 
-    def check(self, source: str) -> None:
+    def check(self, source: str, *, entry: str = "analyze") -> tuple[dict[str, Any], ...]:
         """Compile a program behind the walls, without running it.
+
+        Args:
+            source: the text.
+            entry: the function that it must have: `analyze`, or `block` for a function over blocks.
+
+        Returns:
+            The requests to blocks that its text spells out; help for a quote, and nothing to rely on.
 
         Raises:
             ProgramError: it is not in the language; `details` has `line` and `column`.
         """
         _check_source(source, _CHECK_LIMITS)
-        said, ended = self._converse({"mode": "check", "source": source}, _no_answer, _CHECK_LIMITS, None)[:2]
+        job = {"mode": "check", "source": source, "entry": entry}
+        said, ended = self._converse(job, _no_answer, _CHECK_LIMITS, None)[:2]
         match said:
-            case {"type": "checked", "problem": None} if ended is None:
-                return
+            case {"type": "checked", "problem": None, "blocks": list(calls)} if ended is None:
+                return tuple(parse_block_calls(calls))
             case {"type": "checked", "problem": {"message": message, "hint": hint, "line": line, "column": column}}:
                 raise ProgramError(
                     clean_sentence(message), hint=clean_sentence(hint), line=_place(line), column=_place(column)
@@ -216,7 +239,7 @@ class GuestHost:
             ProgramError: a parameter is not a plain value.
             GuestFailedError: the machinery failed; the program may be run again.
         """
-        _check_parameters(program.parameters)
+        check_parameters(program.parameters)
         try:
             _check_source(program.source, limits)
         except ProgramError as error:
@@ -233,6 +256,25 @@ class GuestHost:
         if ended is not None:
             return GuestOutcome(_status(ended.status), None, ended.message, questions)
         return _outcome(said, questions)
+
+    def run_blocks(self, work: BlockWork, *, cancel: threading.Event | None = None) -> list[tuple[float, ...] | None]:
+        """Run a function on each block, each in a worker of its own that dies after it, while programs stand still.
+
+        Block workers come from a zygote of their own: it has never seen a program, and nothing that a worker does
+        comes back to it.
+
+        Returns:
+            For each block, in order, its numbers, or None for a block that failed in any way.
+
+        Raises:
+            CancelledError: from `sandbox.errors`, when `cancel` is set.
+            GuestFailedError: the machinery failed.
+        """
+        with self._lock:
+            self._block_zygote = self._alive(self._block_zygote)
+            zygote = self._block_zygote
+        with self.frozen():
+            return run_blocks(zygote, work, cancel)
 
     def _converse(
         self, job: dict[str, Any], answer: Answerer, limits: GuestLimits, cancel: threading.Event | None
@@ -263,16 +305,20 @@ class GuestHost:
 
     def _running(self) -> ZygoteProcess:
         with self._lock:
-            if self._zygote is not None and not self._zygote.alive:
-                self._zygote.close()
-                self._zygote = None
-            if self._zygote is None:
-                zygote = ZygoteProcess(self._command)
-                if zygote.report.level < self._least:
-                    zygote.close()
-                    raise _too_thin(zygote.report, self._least)
-                self._zygote = zygote
+            self._zygote = self._alive(self._zygote)
             return self._zygote
+
+    def _alive(self, zygote: ZygoteProcess | None) -> ZygoteProcess:
+        """Return a zygote that runs: this one, or a new one where there is none or it died; the lock is held."""
+        if zygote is not None and zygote.alive:
+            return zygote
+        if zygote is not None:
+            zygote.close()
+        fresh = ZygoteProcess(self._command)
+        if fresh.report.level < self._least:
+            fresh.close()
+            raise too_thin_error(fresh.report, self._least)
+        return fresh
 
 
 def _check_source(source: str, limits: GuestLimits) -> None:
@@ -292,23 +338,6 @@ def _check_source(source: str, limits: GuestLimits) -> None:
 
 def _place(value: Any) -> int | None:
     return value if type(value) is int else None
-
-
-def _check_parameters(parameters: Mapping[str, Scalar]) -> None:
-    for name, value in parameters.items():
-        try:
-            plain = type(name) is str and type(value) in {str, int, float, bool, type(None)}
-            decode_payload(encode_frame({name: value}, _PARAMETER_BYTES_MAX)[HEADER_BYTES:])
-        except WireError:
-            plain = False
-        if not plain:
-            raise ProgramError(
-                f"the parameter `{name!s:.60}` is not a plain value",
-                hint="parameters are text, finite numbers within 64 bits, true, false or null",
-                code="input.program.parameter",
-                line=None,
-                column=None,
-            )
 
 
 def _no_answer(_: dict[str, Any]) -> dict[str, Any]:
@@ -360,14 +389,3 @@ def _status(text: str) -> Status:
             return text
         case _:
             raise AssertionError(f"{text} is not how a conversation ends")
-
-
-def _too_thin(report: IsolationReport, least: Level) -> LayerMissingError:
-    missing = report.missing_for(least)
-    return LayerMissingError(
-        f"this machine isolates programs at level {report.level.name.lower()}, below {least.name.lower()}",
-        hint="run `saggar doctor` for the layers that are missing, and run on a machine that offers them",
-        level=report.level.name.lower(),
-        least=least.name.lower(),
-        missing=[{"name": layer.name, "detail": layer.detail} for layer in missing],
-    )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
 
+from sandbox.errors import LayerMissingError
+
 
 class Level(IntEnum):
     """How thick the walls are; ordered.
@@ -107,4 +109,16 @@ def parse_report(record: Mapping[str, Any]) -> IsolationReport:
         int(record["landlock_abi"]),
         str(record["filter_digest"]),
         {str(name): str(version) for name, version in record["versions"].items()},
+    )
+
+
+def too_thin_error(report: IsolationReport, least: Level) -> LayerMissingError:
+    """Return the error that says which layers are missing for a level."""
+    missing = report.missing_for(least)
+    return LayerMissingError(
+        f"this machine isolates programs at level {report.level.name.lower()}, below {least.name.lower()}",
+        hint="run `saggar doctor` for the layers that are missing, or lower the level in the configuration",
+        level=report.level.name.lower(),
+        least=least.name.lower(),
+        missing=[{"name": layer.name, "detail": layer.detail} for layer in missing],
     )

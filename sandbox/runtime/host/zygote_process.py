@@ -71,6 +71,20 @@ class Worker:
         return bool(poll.poll(int(wait_s * 1000)))
 
 
+@dataclass(slots=True)
+class BlockProcess:
+    """The worker of one block: the end of its pipe that we read, a handle on its process, its number."""
+
+    pipe: int
+    handle: int
+    serial: int
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.handle, signal.SIGKILL)
+
+
 class ZygoteProcess:
     """A running zygote.  Requests are answered one at a time, so callers in several threads take turns.
 
@@ -158,13 +172,42 @@ class ZygoteProcess:
             worker.wire.close()
             os.close(worker.handle)
 
-    def _ask(self, request: dict[str, Any], descriptor: int | None = None) -> tuple[dict[str, Any], list[int]]:
+    def spawn_block(self, image: int, *, cpu_s: float, memory_bytes: int) -> BlockProcess:
+        """Return a fresh worker that has been handed one block: a memory file to read, a pipe to write, no socket.
+
+        Raises:
+            GuestFailedError: the zygote does not answer.
+        """
+        ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(theirs, True)
+        request = {"op": "block", "cpu_s": cpu_s, "memory_bytes": memory_bytes}
+        try:
+            with self._lock:
+                reply, descriptors = self._ask(request, theirs, image)
+        except GuestFailedError:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        return BlockProcess(ours, descriptors[0], reply["id"])
+
+    def bury(self, block: BlockProcess) -> None:
+        """End a block's worker and take it off the process table, without asking how it ended."""
+        block.kill()
+        try:
+            with self._lock:
+                self._ask({"op": "bury", "id": block.serial})
+        finally:
+            os.close(block.pipe)
+            os.close(block.handle)
+
+    def _ask(self, request: dict[str, Any], *sent: int) -> tuple[dict[str, Any], list[int]]:
         try:
             message = json.dumps(request).encode()
-            if descriptor is None:
-                self._control.send(message)
+            if sent:
+                socket.send_fds(self._control, [message], list(sent))
             else:
-                socket.send_fds(self._control, [message], [descriptor])
+                self._control.send(message)
             reply, descriptors, _, _ = socket.recv_fds(self._control, _REPLY_BYTES_MAX, 1)
             return json.loads(reply), descriptors
         except (OSError, ValueError):

@@ -7,7 +7,7 @@ import pytest
 
 from sandbox.runtime.guest.outputs import write_outputs
 from sandbox.runtime.guest.program_api import AskedAnswer
-from sandbox.runtime.guest.worker import _seed
+from sandbox.runtime.guest.worker import seed_process
 from sandbox.runtime.host.guests import GuestHost, Program
 
 SEED = bytes(range(32))
@@ -506,7 +506,7 @@ def test_an_ordinary_program_gives_what_plain_python_gives(host, name):
     host.check(source)
     outcome = host.run(Program(source, PARAMETERS, SEED), answer)
     assert outcome.status == "ok", outcome.message
-    _seed(SEED)
+    seed_process(SEED)
     space = {"QuestionRefused": StubRefused, "__name__": "plain"}
     exec(compile(source, "plain", "exec", dont_inherit=True), space)
     expected = write_outputs(space["analyze"](StubData()))
