@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import NoReturn
 
 from sqlglot import exp
 
-from sandbox.errors import BoundError, QueryError
 from sandbox.model.description import DatasetDescription
 from sandbox.model.question import Question
-from sandbox.privacy import build
-from sandbox.privacy.algebra import Expr, NumberType, TruthType, column_names, present_columns
+from sandbox.privacy.aggregates import AggregateReader, bare
+from sandbox.privacy.algebra import Expr, column_names, present_columns
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
 from sandbox.privacy.keys import MAX_PUBLIC_CELLS, key_domain
 from sandbox.privacy.labels import aggregate_label, key_label
 from sandbox.privacy.parse import Text, known_arguments, parse_select
-from sandbox.privacy.query import (
-    Aggregate,
-    AggregateKind,
-    CheckedQuery,
-    GroupKey,
-    KeyMode,
-    Output,
-    Slot,
-)
+from sandbox.privacy.query import CheckedQuery, GroupKey, KeyMode, Label, Output, Slot
 from sandbox.privacy.render import weight
 
 MAX_OUTPUTS = 64
@@ -43,7 +33,6 @@ _REFUSED_CLAUSES: dict[str, tuple[str, str, str]] = {
     "into": ("feature", "INTO is not in the language", "leave it out"),
     "locks": ("feature", "a lock is not in the language", "leave it out"),
 }
-_MIN_MAX = (exp.Min, exp.Max, exp.ArgMax, exp.ArgMin, exp.First, exp.Last, exp.AnyValue, exp.IgnoreNulls)
 
 
 def check_question(question: Question, tables: Mapping[str, DatasetDescription]) -> CheckedQuery:
@@ -88,16 +77,20 @@ class _Checker:
         self.translator = Translator(text, self.description, names)
         self.filter = self._filter()
         self.keys: list[Expr] = []
-        self.aggregates: list[Aggregate] = []
+        self.items = self._items()
+        self.reader = AggregateReader(
+            text, self.translator, self.description.unit.column, self.description.max_rows, self._item_named
+        )
 
     def check(self, question: Question) -> CheckedQuery:
-        items = self._items()
-        self.keys = self._group(items)
-        outputs = tuple(self._output(alias, node) for alias, node in items)
+        self.keys = self._group(self.items)
+        outputs = tuple(self._output(alias, node) for alias, node in self.items)
         self._check_outputs(outputs)
         finish = check_finish(self.text, self.select, outputs, self.slot, self.key_of)
         keys, mode = self._key_mode()
-        read = [*self.keys, *(a.argument for a in self.aggregates if a.argument is not None)]
+        aggregates = self.reader.aggregates
+        read = [*self.keys, *(a.argument for a in aggregates if a.argument is not None)]
+        read += [moment for aggregate in aggregates for moment in aggregate.moments]
         if self.filter is not None:
             read.append(self.filter)
         if sum(weight(expr) for expr in read) > MAX_WEIGHT:
@@ -112,7 +105,8 @@ class _Checker:
             filter=self.filter,
             keys=keys,
             key_mode=mode,
-            aggregates=tuple(self.aggregates),
+            aggregates=tuple(aggregates),
+            formulas=tuple(self.reader.formulas),
             outputs=outputs,
             finish=finish,
             bound=self.description.bound.lowered(rows=question.rows, groups=question.groups),
@@ -176,7 +170,7 @@ class _Checker:
         known_arguments(self.text, group, "expressions", "all")
         nodes = list(group.expressions)
         if group.args.get("all"):
-            nodes = [node for _, node in items if not _is_aggregate(node)]
+            nodes = [node for _, node in items if not self.reader.is_value(node)]
         keys: list[Expr] = []
         for node in nodes:
             expr = self.translator.translate(self._named(node, items))
@@ -195,13 +189,7 @@ class _Checker:
                     node, "group_key", "there is no column with this number", "count columns from 1"
                 )
             return items[int(position) - 1][1]
-        if isinstance(node, exp.Column) and isinstance(node.this, exp.Identifier) and not node.args.get("table"):
-            name = str(node.this.this).lower()
-            if self.description.column(name) is None and name != self.description.unit.column:
-                for alias, item in items:
-                    if alias is not None and alias.lower() == name:
-                        return item
-        return node
+        return self._item_named(node) or node
 
     def _output(self, alias: str | None, node: exp.Expr) -> Output:
         slot = self.slot(node)
@@ -210,10 +198,25 @@ class _Checker:
         if slot.is_key:
             label = key_label(self.description, self.keys[slot.index], alias)
         else:
-            label = aggregate_label(self.description, self.aggregates[slot.index], alias)
+            label = self._value_label(slot.index, alias)
         if not label.name.isprintable() or not 1 <= len(label.name) <= 64:
             raise self.text.refusal(node, "name", "a column's name is 1 to 64 printable characters", "name it with AS")
         return Output(label, slot)
+
+    def _value_label(self, index: int, alias: str | None) -> Label:
+        formula = self.reader.formulas[index]
+        if formula.index is not None:
+            return aggregate_label(self.description, self.reader.aggregates[formula.index], alias)
+        return Label(alias or f"value_{index + 1}", alias or f"value {index + 1}", alias or f"值{index + 1}")
+
+    def _item_named(self, node: exp.Expr) -> exp.Expr | None:
+        """Return what a bare name stands for in the SELECT list, where no column has that name."""
+        if not isinstance(node, exp.Column) or not isinstance(node.this, exp.Identifier) or node.args.get("table"):
+            return None
+        name = str(node.this.this).lower()
+        if self.description.column(name) is not None or name == self.description.unit.column:
+            return None
+        return next((item for alias, item in self.items if alias is not None and alias.lower() == name), None)
 
     def _refuse_raw(self, node: exp.Expr) -> NoReturn:
         if not column_names(self.translator.translate(node)):
@@ -226,7 +229,7 @@ class _Checker:
         )
 
     def _check_outputs(self, outputs: tuple[Output, ...]) -> None:
-        if not self.aggregates:
+        if not self.reader.aggregates:
             raise self.text.refusal(
                 self.select, "raw_rows", "the question has no aggregate", "add COUNT(*), SUM or AVG, and GROUP BY"
             )
@@ -239,14 +242,10 @@ class _Checker:
             seen.add(output.label.name.lower())
 
     def slot(self, node: exp.Expr) -> Slot | None:
-        """Return the slot of an aggregate (added if new) or of a group key, or None."""
-        while isinstance(node, exp.Paren):
-            node = node.this
-        if _is_aggregate(node):
-            aggregate = self._aggregate(node)
-            if aggregate not in self.aggregates:
-                self.aggregates.append(aggregate)
-            return Slot(is_key=False, index=self.aggregates.index(aggregate))
+        """Return the slot of a value (its aggregates added if new) or of a group key, or None."""
+        node = bare(node)
+        if self.reader.is_value(node):
+            return Slot(is_key=False, index=self.reader.index(node))
         if not self.keys:
             return None
         expr = self.translator.translate(node)
@@ -255,80 +254,6 @@ class _Checker:
     def key_of(self, slot: Slot) -> Expr | None:
         """Return the expression of a key slot, or None for an aggregate."""
         return self.keys[slot.index] if slot.is_key else None
-
-    def _aggregate(self, node: exp.Expr) -> Aggregate:
-        if isinstance(node, exp.Filter):
-            known_arguments(self.text, node, "this", "expression")
-            condition = self.translator.condition(node.expression.this)
-            return self._filtered(self._aggregate(node.this), condition, node)
-        if isinstance(node, _MIN_MAX):
-            raise self.text.refusal(
-                node,
-                "minmax",
-                "MIN, MAX and single values would release one row's value",
-                "ask for AVG, or for COUNT(*) by group of FLOOR(x / 10)",
-            )
-        if isinstance(node, exp.Count):
-            return self._count(node)
-        if isinstance(node, (exp.Sum, exp.Avg)):
-            known_arguments(self.text, node, "this")
-            kind = AggregateKind.SUM if isinstance(node, exp.Sum) else AggregateKind.MEAN
-            return Aggregate(kind, self._number(node))
-        name = node.sql_name() if isinstance(node, exp.Func) else "this"
-        raise self.text.refusal(
-            node,
-            "unknown_function",
-            f"the aggregate `{name[:40]}` is not in the language",
-            "known are COUNT, COUNT(DISTINCT unit), SUM and AVG",
-        )
-
-    def _number(self, node: exp.Expr) -> Expr:
-        if isinstance(node.this, exp.Distinct):
-            raise self.text.refusal(node, "distinct", "DISTINCT is only for counting units", "leave DISTINCT out")
-        expr = self.translator.translate(node.this)
-        if isinstance(expr.type, TruthType):
-            hint = "write CASE WHEN condition THEN 1 ELSE 0 END"
-            raise self.text.placed(build.type_error("SUM and AVG need a number, got a truth value", hint), node)
-        try:
-            of = build.number_type(expr, "SUM and AVG")
-            self._check_size(of)
-        except (QueryError, BoundError) as error:
-            raise self.text.placed(error, node) from None
-        return expr
-
-    def _check_size(self, of: NumberType) -> None:
-        largest = max(abs(of.lower), abs(of.upper), of.upper - of.lower)
-        if largest * max(1, self.description.max_rows) >= 2**62:
-            raise BoundError(
-                "a total could grow beyond 62 bits",
-                hint="narrow the values first, as in SUM(LEAST(GREATEST(x, 0), 1000))",
-                code="privacy.bound.overflow",
-            )
-
-    def _count(self, node: exp.Count) -> Aggregate:
-        known_arguments(self.text, node, "this")
-        if isinstance(node.this, exp.Star):
-            return Aggregate(AggregateKind.COUNT)
-        if not isinstance(node.this, exp.Distinct):
-            expr = self.translator.translate(node.this)
-            return Aggregate(AggregateKind.COUNT, expr if expr.nullable else None)
-        known_arguments(self.text, node.this, "expressions")
-        unit = self.description.unit.column
-        inner = node.this.expressions
-        one = inner[0] if len(inner) == 1 else None
-        if isinstance(one, exp.Column) and isinstance(one.this, exp.Identifier) and one.name.lower() == unit:
-            table = one.args.get("table")
-            if table is None or str(table.this).lower() in self.translator.names:
-                return Aggregate(AggregateKind.UNITS)
-        raise self.text.refusal(
-            node, "distinct", "COUNT(DISTINCT …) counts units only", f"write COUNT(DISTINCT {unit}), or GROUP BY"
-        )
-
-    def _filtered(self, aggregate: Aggregate, condition: Expr, node: exp.Expr) -> Aggregate:
-        if aggregate.kind is AggregateKind.UNITS:
-            raise self.text.refusal(node, "feature", "FILTER on a count of units is not in the language", "use WHERE")
-        argument = build.number(Fraction(1)) if aggregate.argument is None else aggregate.argument
-        return Aggregate(aggregate.kind, build.case([(condition, argument)], build.nothing()))
 
     def _key_mode(self) -> tuple[tuple[GroupKey, ...], KeyMode]:
         if not self.keys:
@@ -340,11 +265,3 @@ class _Checker:
         if cells <= MAX_PUBLIC_CELLS:
             return keys, KeyMode.PUBLIC
         return tuple(GroupKey(key.expr, None) for key in keys), KeyMode.PRIVATE
-
-
-def _is_aggregate(node: exp.Expr) -> bool:
-    while isinstance(node, exp.Paren):
-        node = node.this
-    if isinstance(node, exp.Filter):
-        return True
-    return isinstance(node, (exp.AggFunc, exp.CountIf, *_MIN_MAX)) and not isinstance(node, exp.Window)

@@ -104,8 +104,8 @@ class Translator:
             raise self.text.refusal(
                 node,
                 "aggregate_place",
-                "an aggregate cannot stand inside another expression, a WHERE or a GROUP BY",
-                "give each aggregate its own column and compute with the answers, or filter with HAVING",
+                "an aggregate cannot stand inside a function, another aggregate, a WHERE or a GROUP BY",
+                "only + - * / may stand between aggregates; filter groups with HAVING",
             )
         if isinstance(node, exp.Func):
             name = str(node.this) if isinstance(node, exp.Anonymous) else node.sql_name()

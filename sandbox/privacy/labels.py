@@ -15,6 +15,16 @@ _PART_LABELS = {
     "week": ("week of", "周"),
 }
 
+_WORDS = {
+    AggregateKind.SUM: ("sum", "total of", "合计"),
+    AggregateKind.MEAN: ("avg", "mean of", "平均"),
+    AggregateKind.VARIANCE: ("var", "variance of", "方差"),
+    AggregateKind.DEVIATION: ("stddev", "standard deviation of", "标准差"),
+    AggregateKind.COVARIANCE: ("covar", "covariance of", "协方差"),
+    AggregateKind.CORRELATION: ("corr", "correlation of", "相关系数"),
+}
+_SAME_MEASURE = {AggregateKind.SUM, AggregateKind.MEAN, AggregateKind.DEVIATION}
+
 
 def key_label(description: DatasetDescription, expr: Expr, alias: str | None) -> Label:
     """Return the label of a group key."""
@@ -37,13 +47,12 @@ def aggregate_label(description: DatasetDescription, aggregate: Aggregate, alias
         return Label(alias or "units", f"number of units ({unit.kind})", f"{unit.label_zh}数")
     if aggregate.kind is AggregateKind.COUNT:
         return Label(alias or "count", "number of rows", "行数")
-    is_sum = aggregate.kind is AggregateKind.SUM
-    name, english, chinese = ("sum", "total of", "合计") if is_sum else ("avg", "mean of", "平均")
+    name, english, chinese = _WORDS[aggregate.kind]
     assert aggregate.argument is not None
     column = _only_column(description, aggregate.argument)
     if column is None:
         return Label(alias or name, alias or name, alias or chinese)
-    plain = aggregate.argument.op is Op.COLUMN
+    plain = aggregate.argument.op is Op.COLUMN and aggregate.kind in _SAME_MEASURE
     return Label(
         alias or f"{name}_{column.name}",
         f"{english} {column.label_en}",

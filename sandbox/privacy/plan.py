@@ -19,7 +19,7 @@ from sandbox.privacy.algebra import ValueType
 from sandbox.privacy.bounding import bounding_sql
 from sandbox.privacy.keys import KeyText
 from sandbox.privacy.mechanism import Threshold, gaussian_sigma, threshold_release
-from sandbox.privacy.query import CheckedQuery, Finish, KeyMode, Output
+from sandbox.privacy.query import CheckedQuery, Finish, Formula, KeyMode, Output
 from sandbox.privacy.statistics import Estimate, Statistic, choose_statistics
 
 PLAN_VERSION = 1
@@ -66,7 +66,8 @@ class Plan:
         keys, key_mode: the group keys and how they are released.
         statistics: in the order of the SQL; with private keys the first is the count of units.
         threshold: of private keys, else None.
-        estimates: how values come from statistics.
+        estimates: how aggregates come from statistics.
+        formulas: how values come from aggregates; slots name them.
         outputs, finish: the columns of the answer and the post-processing.
         bound: the contribution bound; `bounding` says for people how it is kept.
         bounds_rows: whether the bound may drop rows, so that totals come out low.
@@ -84,6 +85,7 @@ class Plan:
     statistics: tuple[PlannedStatistic, ...]
     threshold: Threshold | None
     estimates: tuple[Estimate, ...]
+    formulas: tuple[Formula, ...]
     outputs: tuple[Output, ...]
     finish: Finish
     bound: ContributionBound
@@ -102,6 +104,11 @@ class Plan:
             product *= len(key.domain)
         return product
 
+    def plain_estimate(self, index: int) -> Estimate | None:
+        """Return the estimate that a value is, or None where it is arithmetic between several."""
+        formula = self.formulas[index]
+        return None if formula.index is None else self.estimates[formula.index]
+
     def to_record(self) -> dict[str, Any]:
         """Return the plan as a canonical record."""
         return {
@@ -116,6 +123,7 @@ class Plan:
             "statistics": [statistic.to_record() for statistic in self.statistics],
             "threshold": None if self.threshold is None else self.threshold.to_record(),
             "estimates": [estimate.to_record() for estimate in self.estimates],
+            "formulas": [formula.to_record() for formula in self.formulas],
             "outputs": [output.to_record() for output in self.outputs],
             "finish": self.finish.to_record(),
             "bound": self.bound.to_record(),
@@ -170,6 +178,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         statistics=tuple(planned),
         threshold=threshold,
         estimates=estimates,
+        formulas=query.formulas,
         outputs=query.outputs,
         finish=query.finish,
         bound=query.bound,

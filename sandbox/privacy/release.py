@@ -42,7 +42,9 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
     Privacy: post-processing; nothing exact is read.
     """
     sigmas = [statistic.sigma for statistic in plan.statistics]
-    rows = [_Row(cell.key, tuple(value_of(e, cell.noisy, sigmas) for e in plan.estimates)) for cell in cells]
+    rows = [
+        _Row(cell.key, tuple(value_of(f, plan.estimates, cell.noisy, sigmas) for f in plan.formulas)) for cell in cells
+    ]
     rows.sort(key=lambda row: _key_order(plan, row.key))
     having = plan.finish.having
     if having is not None:
@@ -67,7 +69,8 @@ def _column(plan: Plan, index: int) -> AnswerColumn:
     if output.slot.is_key:
         role, kind = ColumnRole.KEY, key_cell_kind(plan.keys[output.slot.index].type)
     else:
-        counts = plan.estimates[output.slot.index].kind in {AggregateKind.COUNT, AggregateKind.UNITS}
+        estimate = plan.plain_estimate(output.slot.index)
+        counts = estimate is not None and estimate.kind in {AggregateKind.COUNT, AggregateKind.UNITS}
         role, kind = ColumnRole.VALUE, CellKind.INTEGER if counts else CellKind.NUMBER
     label = output.label
     return AnswerColumn(label.name, role, kind, label.label_en, label.label_zh, label.measure_en, label.measure_zh)
@@ -76,7 +79,7 @@ def _column(plan: Plan, index: int) -> AnswerColumn:
 def _cell(plan: Plan, row: _Row, slot: Slot) -> Cell:
     if slot.is_key:
         return key_cell(row.key[slot.index], plan.keys[slot.index].type)
-    return as_cell(plan.estimates[slot.index], row.values[slot.index].amount)
+    return as_cell(plan.plain_estimate(slot.index), row.values[slot.index].amount)
 
 
 def _part(row: _Row, slot: Slot, name: str) -> float | None:

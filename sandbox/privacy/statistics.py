@@ -59,6 +59,27 @@ class Statistic:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """A sum whose mean a variance or covariance is made of; fields as in `Estimate`."""
+
+    sum: int
+    centre: int
+    lower: int
+    upper: int
+    resolution: Fraction
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the moment as a canonical record."""
+        return {
+            "sum": self.sum,
+            "centre": str(self.centre),
+            "lower": str(self.lower),
+            "upper": str(self.upper),
+            "resolution": format_exact(self.resolution),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """How one value of the answer comes from noisy statistics.
 
@@ -72,6 +93,9 @@ class Estimate:
         centre: in units of `resolution`.
         lower, upper: the public bounds of one value, in units of `resolution`.
         resolution: the measure of one unit.
+        moments: the sums of a variance (values, squares), a covariance (both values, products) or a correlation (and
+            both squares); values are shifted by their centres before they are squared.
+        population: whether a variance divides by n and not by n - 1.
     """
 
     kind: AggregateKind
@@ -81,6 +105,8 @@ class Estimate:
     lower: int = 0
     upper: int = 0
     resolution: Fraction = Fraction(1)
+    moments: tuple[Moment, ...] = ()
+    population: bool = False
 
     def to_record(self) -> dict[str, Any]:
         """Return the estimate as a canonical record."""
@@ -92,6 +118,8 @@ class Estimate:
             "lower": str(self.lower),
             "upper": str(self.upper),
             "resolution": format_exact(self.resolution),
+            "moments": [moment.to_record() for moment in self.moments],
+            "population": self.population,
         }
 
 
@@ -128,6 +156,8 @@ class _Chooser:
             return Estimate(aggregate.kind, None, self.units())
         if aggregate.kind is AggregateKind.COUNT:
             return Estimate(aggregate.kind, None, self.rows(aggregate.argument))
+        if aggregate.moments:
+            return self._of_moments(aggregate)
         argument, of = _summed(aggregate)
         count = self.found_rows(argument)
         if aggregate.kind is AggregateKind.SUM and count is None:
@@ -136,6 +166,17 @@ class _Chooser:
         centre = (of.lower + of.upper) // 2
         total = self._sum(argument, centre, max(of.upper - centre, centre - of.lower))
         return Estimate(aggregate.kind, total, count, centre, of.lower, of.upper, of.resolution)
+
+    def _of_moments(self, aggregate: Aggregate) -> Estimate:
+        count = self.rows(aggregate.argument)
+        moments = []
+        for argument in aggregate.moments:
+            of = argument.type
+            assert isinstance(of, NumberType)
+            centre = (of.lower + of.upper) // 2
+            total = self._sum(argument, centre, max(of.upper - centre, centre - of.lower))
+            moments.append(Moment(total, centre, of.lower, of.upper, of.resolution))
+        return Estimate(aggregate.kind, None, count, moments=tuple(moments), population=aggregate.population)
 
     def _totalled(self, argument: Expr, of: NumberType) -> Estimate:
         index = self._sum(argument, 0, max(abs(of.lower), abs(of.upper)))

@@ -57,6 +57,8 @@ WORDS = st.sampled_from(
         "END",
         "SUM",
         "AVG",
+        "STDDEV",
+        "CORR",
         "MIN",
         "AS",
         "n",
@@ -150,6 +152,7 @@ def test_a_question_with_words_thrown_in_is_refused_or_stays_in_the_algebra(sql,
     if query is None:
         return
     parts = [key.expr for key in query.keys] + [a.argument for a in query.aggregates if a.argument is not None]
+    parts += [moment for aggregate in query.aggregates for moment in aggregate.moments]
     parts += [] if query.filter is None else [query.filter]
     described = {column.name for column in world.COLUMNS}
     for part in parts:

@@ -122,6 +122,23 @@ AGGREGATES = st.one_of(
     NUMBERS.map(lambda n: f"AVG({n})"),
     NUMBERS.map(lambda n: f"SUM(LEAST(GREATEST({n}, -10), 25.5))"),
     NUMBERS.map(lambda n: f"AVG(LEAST(GREATEST({n}, 3), 25))"),
+    st.sampled_from(
+        [
+            "VARIANCE(cost)",
+            "STDDEV(age)",
+            "VAR_POP(delta)",
+            "STDDEV_POP(cost)",
+            "COVAR_SAMP(cost, age)",
+            "CORR(delta, cost)",
+            "100 * SUM(cost) / COUNT(*)",
+            "AVG(age) - AVG(cost) / 2",
+            "STDDEV(age) / AVG(age)",
+            "SUM(age) / SUM(cost) * COUNT(*)",
+        ]
+    ),
+    NUMBERS.map(lambda n: f"VARIANCE(LEAST(GREATEST({n}, -10), 25.5))"),
+    st.tuples(NUMBERS, NUMBERS).map(lambda p: f"CORR(LEAST(GREATEST({p[0]}, -9), 9), LEAST(GREATEST({p[1]}, 0), 7))"),
+    CONDITIONS.map(lambda c: f"VAR_SAMP(cost) FILTER (WHERE {c})"),
     CONDITIONS.map(lambda c: f"COUNT(*) FILTER (WHERE {c})"),
     CONDITIONS.map(lambda c: f"COUNT(CASE WHEN {c} THEN 1 END)"),
 )
