@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from sandbox.compute.order import WorkOrder, run_order
@@ -44,7 +45,7 @@ def missing_security(environ: Mapping[str, str]) -> list[str]:
         missing.append("RAY_AUTH_TOKEN_PATH")
     if environ.get("RAY_USE_TLS") != "1":
         missing.append("RAY_USE_TLS=1")
-    missing += [name for name in _FILES if not os.path.isfile(environ.get(name, ""))]
+    missing += [name for name in _FILES if not Path(environ.get(name, "")).is_file()]
     return missing
 
 
