@@ -12,6 +12,8 @@ from sandbox.errors import BoundError, QueryError
 from sandbox.privacy import build
 from sandbox.privacy.algebra import Expr, NumberType, TruthType
 from sandbox.privacy.expression import Translator
+from sandbox.privacy.histogram import LARGEST_DOMAIN
+from sandbox.privacy.keys import key_domain
 from sandbox.privacy.moments import pair_of, product
 from sandbox.privacy.parse import Text, known_arguments
 from sandbox.privacy.query import Aggregate, AggregateKind, Formula, FormulaOp
@@ -19,7 +21,7 @@ from sandbox.privacy.query import Aggregate, AggregateKind, Formula, FormulaOp
 MAX_FORMULA_DEPTH = 40
 MAX_FORMULA_NODES = 5_000
 """Over one SELECT, with names written out: names that name names would grow without end."""
-KNOWN = "COUNT, COUNT(DISTINCT unit), SUM, AVG, VARIANCE, STDDEV, COVAR_SAMP and CORR"
+KNOWN = "COUNT, COUNT(DISTINCT x), SUM, AVG, MEDIAN, QUANTILE_CONT, VARIANCE, STDDEV, COVAR_SAMP and CORR"
 _MIN_MAX = (exp.Min, exp.Max, exp.ArgMax, exp.ArgMin, exp.First, exp.Last, exp.AnyValue, exp.IgnoreNulls)
 _ONE: dict[type[exp.Expr], tuple[AggregateKind, bool]] = {
     exp.Variance: (AggregateKind.VARIANCE, False),
@@ -33,6 +35,7 @@ _TWO: dict[type[exp.Expr], tuple[AggregateKind, bool]] = {
     exp.CovarPop: (AggregateKind.COVARIANCE, True),
     exp.Corr: (AggregateKind.CORRELATION, True),
 }
+_OTHER_QUANTILES = (exp.Quantile, exp.PercentileDisc, exp.ApproxQuantile)
 _ARITHMETIC: dict[type[exp.Expr], FormulaOp] = {
     exp.Add: FormulaOp.ADD,
     exp.Sub: FormulaOp.SUBTRACT,
@@ -130,6 +133,7 @@ class AggregateReader:
             op = _ARITHMETIC[type(node)]
             if op is FormulaOp.DIVIDE and right.op is FormulaOp.LITERAL and right.amount == 0:
                 raise self.text.refusal(node, "division", "division by zero", "divide by something else")
+            self._check_quantiles(node, op, left, right)
             return _folded(op, left, right)
         if isinstance(node, exp.Neg):
             return _folded(
@@ -146,6 +150,19 @@ class AggregateReader:
             "beside an aggregate only other aggregates and literal numbers may stand",
             "write it as in 100 * SUM(x) / COUNT(*)",
         )
+
+    def _check_quantiles(self, node: exp.Expr, op: FormulaOp, left: Formula, right: Formula) -> None:
+        """Refuse arithmetic whose error is not known: a quantile has an interval and no derivative."""
+        for one, other in ((left, right), (right, left)):
+            named = {self.aggregates[index].kind for index in one.aggregates()}
+            known = other.op is FormulaOp.LITERAL and (one is left or op is not FormulaOp.DIVIDE)
+            if AggregateKind.QUANTILE in named and not known:
+                raise self.text.refusal(
+                    node,
+                    "aggregate_place",
+                    "beside a quantile only literal numbers may stand",
+                    "ask for both as columns and compute with the answers",
+                )
 
     def aggregate(self, node: exp.Expr) -> Aggregate:
         """Return the aggregate that a node writes."""
@@ -175,6 +192,8 @@ class AggregateReader:
             kind, population = _ONE[type(node)]
             argument = self._number(node, node.this, condition)
             return self._of_moments(node, kind, (argument,), population=population)
+        if isinstance(node, (exp.Median, exp.PercentileCont, exp.WithinGroup, *_OTHER_QUANTILES)):
+            return self._quantile(node, condition)
         if type(node) in _TWO:
             known_arguments(self.text, node, "this", "expression")
             kind, population = _TWO[type(node)]
@@ -184,6 +203,26 @@ class AggregateReader:
         raise self.text.refusal(
             node, "unknown_function", f"the aggregate `{name[:40]}` is not in the language", f"known are {KNOWN}"
         )
+
+    def _quantile(self, node: exp.Expr, condition: Expr | None) -> Aggregate:
+        if isinstance(node, _OTHER_QUANTILES):
+            raise self.text.refusal(
+                node,
+                "unknown_function",
+                "this form of a quantile is not in the language",
+                "write QUANTILE_CONT(x, 0.9) or MEDIAN(x)",
+            )
+        value, literal = quantile_parts(self.text, node)
+        fraction = Fraction(1, 2)
+        if literal is not None:
+            is_number = isinstance(literal, exp.Literal) and not literal.is_string
+            fraction = self.translator.amount(literal) if is_number else Fraction(-1)
+            if not 0 <= fraction <= 1:
+                raise self.text.refusal(
+                    literal, "literal", "a quantile's fraction lies between 0 and 1", "write QUANTILE_CONT(x, 0.9)"
+                )
+            fraction = fraction.limit_denominator(10_000)
+        return Aggregate(AggregateKind.QUANTILE, self._number(node, value, condition), fraction=fraction)
 
     def _of_moments(
         self, node: exp.Expr, kind: AggregateKind, values: Sequence[Expr], *, population: bool
@@ -239,9 +278,16 @@ class AggregateReader:
                     node, "feature", "FILTER on a count of units is not in the language", "use WHERE"
                 )
             return Aggregate(AggregateKind.UNITS)
-        raise self.text.refusal(
-            node, "distinct", "COUNT(DISTINCT …) counts units only", f"write COUNT(DISTINCT {self.unit}), or GROUP BY"
-        )
+        argument = _kept(self.translator.translate(inner[0]), condition) if len(inner) == 1 else None
+        domain = None if argument is None else key_domain(argument)
+        if domain is None or len(domain) > LARGEST_DOMAIN:
+            raise self.text.refusal(
+                node,
+                "distinct",
+                f"COUNT(DISTINCT …) counts units, or values of a public domain of at most {LARGEST_DOMAIN}",
+                f"write COUNT(DISTINCT {self.unit}), or GROUP BY the column and count the groups",
+            )
+        return Aggregate(AggregateKind.DISTINCT, argument)
 
     def is_unit(self, node: exp.Expr) -> bool:
         """Return whether a node is the column that names the unit."""
@@ -249,6 +295,46 @@ class AggregateReader:
             return False
         table = node.args.get("table")
         return node.name.lower() == self.unit and (table is None or str(table.this).lower() in self.translator.names)
+
+
+def quantile_parts(text: Text, node: exp.Expr) -> tuple[exp.Expr, exp.Expr | None]:
+    """Return the argument and the fraction (or list of fractions) of a quantile; None for a median."""
+    if isinstance(node, exp.Median):
+        known_arguments(text, node, "this")
+        return node.this, None
+    if isinstance(node, exp.WithinGroup):
+        known_arguments(text, node, "this", "expression")
+        inner, order = node.this, node.expression
+        terms = order.expressions if isinstance(order, exp.Order) else []
+        if not isinstance(inner, exp.PercentileCont) or len(terms) != 1 or terms[0].args.get("desc"):
+            raise text.refusal(
+                node,
+                "unknown_function",
+                "this form of WITHIN GROUP is not in the language",
+                "write QUANTILE_CONT(x, 0.9) or PERCENTILE_CONT(0.9) WITHIN GROUP (ORDER BY x)",
+            )
+        known_arguments(text, inner, "this")
+        return terms[0].this, inner.this
+    known_arguments(text, node, "this", "expression")
+    return node.this, node.expression
+
+
+def several_quantiles(text: Text, alias: str | None, node: exp.Expr) -> list[tuple[str | None, exp.Expr]]:
+    """Return one item for each fraction of `QUANTILE_CONT(x, [0.25, 0.5])`, named by it; any other item as it is."""
+    if not isinstance(node, exp.PercentileCont) or not isinstance(node.expression, exp.Array):
+        return [(alias, node)]
+    items: list[tuple[str | None, exp.Expr]] = []
+    for fraction in node.expression.expressions:
+        one = node.copy()
+        one.set("expression", fraction.copy())
+        percent = str(fraction.this).removeprefix("0.").replace(".", "_") if isinstance(fraction, exp.Literal) else ""
+        percent = percent if len(percent) > 1 else percent + "0" * (percent.isdigit() and len(percent) == 1)
+        items.append((f"{alias or 'quantile'}_{percent}", one))
+    if not items:
+        raise text.refusal(
+            node, "literal", "a list of quantiles needs a fraction", "write QUANTILE_CONT(x, [0.25, 0.5])"
+        )
+    return items
 
 
 def _kept(expr: Expr, condition: Expr | None) -> Expr:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandbox.privacy.algebra import NumberType, Op
+from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.query import CheckedQuery, KeyMode
 from sandbox.privacy.render import as_text, clamp, integer, render, render_is_null
 from sandbox.privacy.statistics import Statistic, StatisticKind
@@ -25,7 +26,7 @@ class Bounded:
     drops_rows: bool
 
 
-def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic]) -> Bounded:
+def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histograms: Sequence[Histogram] = ()) -> Bounded:
     """Return the statement that bounds, groups and sums the rows of a partition called `t`.
 
     - Groups are capped first, and only where a statistic's sensitivity rests on them (units over keys): a unit keeps
@@ -35,8 +36,9 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic]) -> Bounde
     """
     keys = [f"_k{index}" for index in range(len(query.keys))]
     selected = [f"{render(key.expr)} AS {name}" for key, name in zip(query.keys, keys, strict=True)]
-    arguments = [statistic.argument for statistic in statistics]
-    selected += [f"{_value(query, s)} AS _a{i}" for i, s in enumerate(statistics) if arguments[i] is not None]
+    scalars = [statistic for statistic in statistics if statistic.histogram is None]
+    selected += [f"{_value(query, s)} AS _a{i}" for i, s in enumerate(scalars) if s.argument is not None]
+    selected += [f"{render(histogram.argument)} AS _h{i}" for i, histogram in enumerate(histograms)]
     where = "" if query.filter is None else render(query.filter)
     kinds = {statistic.kind for statistic in statistics}
     caps_rows = bool(kinds - {StatisticKind.UNITS})
@@ -60,12 +62,35 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic]) -> Bounde
     if where or caps_groups:
         inner = f"SELECT * FROM ({inner}) QUALIFY row_number() OVER (PARTITION BY _unit ORDER BY _rank) <= {rows}"  # noqa: S608 (our own SQL)
         words.append(f"a unit's {rows} lowest ranks after the filter")
-    totals = [_total(statistic, f"_a{index}") for index, statistic in enumerate(statistics)]
+    return Bounded(_grouped(query, inner, keys, scalars, histograms), ", then ".join(words), drops_rows=True)
+
+
+def _grouped(
+    query: CheckedQuery,
+    inner: str,
+    keys: Sequence[str],
+    scalars: Sequence[Statistic],
+    histograms: Sequence[Histogram],
+) -> str:
+    """Return the statement that groups bounded rows: one row a group, and with histograms one more for each bin."""
+    totals = [_total(statistic, f"_a{index}") for index, statistic in enumerate(scalars)]
     shown = [as_text(key.expr, name) for key, name in zip(query.keys, keys, strict=True)]
-    sql = f"SELECT {', '.join([*shown, *totals])} FROM ({inner}) AS b"  # noqa: S608 (our own SQL)
-    if keys:
-        sql += f" GROUP BY {', '.join(keys)}"
-    return Bounded(sql, ", then ".join(words), drops_rows=True)
+    if not histograms:
+        sql = f"SELECT {', '.join([*shown, *totals])} FROM ({inner}) AS b"  # noqa: S608 (our own SQL)
+        return sql + (f" GROUP BY {', '.join(keys)}" if keys else "")
+    parts = []
+    if totals:
+        sql = f"SELECT {', '.join([*shown, 'CAST(NULL AS VARCHAR)', *totals])} FROM b"  # noqa: S608 (our own SQL)
+        parts.append(sql + (f" GROUP BY {', '.join(keys)}" if keys else ""))
+    zeros = ["CAST(0 AS BIGINT)"] * (len(totals) - 1)
+    for index, histogram in enumerate(histograms):
+        name = f"_h{index}"
+        place = f"'{index}:' || {as_text(histogram.argument, name)}"
+        parts.append(
+            f"SELECT {', '.join([*shown, place, 'count(*)', *zeros])} FROM b WHERE {name} IS NOT NULL "  # noqa: S608 (our own SQL)
+            f"GROUP BY {', '.join([*keys, name])}"
+        )
+    return f"WITH b AS ({inner}) {' UNION ALL '.join(parts)}"
 
 
 def _count_units(query: CheckedQuery, keys: Sequence[str], where: str) -> Bounded:
@@ -122,3 +147,5 @@ def _total(statistic: Statistic, name: str) -> str:
             return "count(*)" if statistic.argument is None else f"count(*) FILTER (WHERE {name})"
         case StatisticKind.SUM:
             return f"coalesce(sum({name}), 0)"
+        case _:
+            raise AssertionError("a histogram's statistics are made of its counts")

@@ -9,7 +9,7 @@ from sqlglot import exp
 
 from sandbox.model.description import DatasetDescription
 from sandbox.model.question import Question
-from sandbox.privacy.aggregates import AggregateReader, bare
+from sandbox.privacy.aggregates import AggregateReader, bare, several_quantiles
 from sandbox.privacy.algebra import Expr, column_names, present_columns
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
@@ -154,9 +154,9 @@ class _Checker:
                 )
             if isinstance(node, exp.Alias):
                 known_arguments(self.text, node, "this", "alias")
-                items.append((node.alias, node.this))
+                items += several_quantiles(self.text, node.alias, node.this)
             else:
-                items.append((None, node))
+                items += several_quantiles(self.text, None, node)
         if not items or len(items) > MAX_OUTPUTS:
             raise self.text.refusal(
                 self.select, "raw_rows", f"expected between 1 and {MAX_OUTPUTS} columns", "ask for fewer columns"

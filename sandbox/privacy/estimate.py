@@ -8,6 +8,7 @@ Intervals cover the noise, not the bias of the contribution bound, which the not
   Fieller's, which stays honest when N is small: where N is within its own noise of zero, it is the whole public range.
 - A variance, covariance or correlation is made of such means.  Its interval is the delta method's where N and the means
   are known well enough for that to hold, else the whole range (`docs/proofs/variance.md`).
+- A quantile lies where the noisy counts below it leave it; its standard error is its interval's (`histogram.py`).
 - Arithmetic between values follows `jet.py`.
 """
 
@@ -19,11 +20,15 @@ from fractions import Fraction
 
 from sandbox.model.question import Cell
 from sandbox.privacy import jet as jets
+from sandbox.privacy.histogram import place_quantile
 from sandbox.privacy.jet import Jet, Z, root_up
 from sandbox.privacy.query import AggregateKind, Formula, FormulaOp
 from sandbox.privacy.statistics import Estimate, Moment
 
 __all__ = ["MISSING", "Value", "Z", "as_cell", "as_float", "root_up", "value_of"]
+
+INTEGERS = {AggregateKind.COUNT, AggregateKind.UNITS, AggregateKind.DISTINCT}
+"""What is a whole number."""
 
 _KNOWN = 10
 """A count or mean is known well where its noise is below one part in this many, of itself or of its range."""
@@ -94,6 +99,8 @@ def estimate_jet(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Frac
             return _covariance(estimate, noisy, sigmas)
         case AggregateKind.CORRELATION:
             return _correlation(estimate, noisy, sigmas)
+        case AggregateKind.QUANTILE:
+            return _quantile(estimate, noisy, sigmas)
         case _:
             return _linear(estimate, noisy)
 
@@ -122,6 +129,17 @@ def _mean(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fraction]) 
     found = Jet(ratio, slopes, interval=jets.fieller(total, count, sigmas) or (low, high))
     held = jets.within(found, low, high, sigmas)
     return jets.scaled(jets.added(held, jets.constant(Fraction(estimate.centre))), estimate.resolution)
+
+
+def _quantile(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fraction]) -> Jet | None:
+    assert estimate.tree is not None
+    assert estimate.fraction is not None
+    placed = place_quantile(estimate.tree, estimate.fraction, noisy, sigmas, Z)
+    if placed is None:
+        return None
+    error = (placed.upper - placed.lower) / (2 * Z)
+    found = Jet(placed.amount, interval=(placed.lower, placed.upper), error=error)
+    return jets.scaled(found, estimate.resolution)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +234,7 @@ def as_cell(estimate: Estimate | None, amount: Fraction | None) -> Cell:
     """Return the cell that people get: an integer for a count, else a float."""
     if amount is None:
         return None
-    if estimate is not None and estimate.kind in {AggregateKind.COUNT, AggregateKind.UNITS}:
+    if estimate is not None and estimate.kind in INTEGERS:
         return int(amount)
     return float(amount)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from sandbox.model.description import Column, DatasetDescription
 from sandbox.privacy.algebra import Expr, Op, column_names
 from sandbox.privacy.query import Aggregate, AggregateKind, Label
@@ -21,9 +23,11 @@ _WORDS = {
     AggregateKind.VARIANCE: ("var", "variance of", "方差"),
     AggregateKind.DEVIATION: ("stddev", "standard deviation of", "标准差"),
     AggregateKind.COVARIANCE: ("covar", "covariance of", "协方差"),
+    AggregateKind.QUANTILE: ("quantile", "quantile of", "分位数"),
+    AggregateKind.DISTINCT: ("distinct", "distinct values of", "不同值数"),
     AggregateKind.CORRELATION: ("corr", "correlation of", "相关系数"),
 }
-_SAME_MEASURE = {AggregateKind.SUM, AggregateKind.MEAN, AggregateKind.DEVIATION}
+_SAME_MEASURE = {AggregateKind.SUM, AggregateKind.MEAN, AggregateKind.DEVIATION, AggregateKind.QUANTILE}
 
 
 def key_label(description: DatasetDescription, expr: Expr, alias: str | None) -> Label:
@@ -48,6 +52,8 @@ def aggregate_label(description: DatasetDescription, aggregate: Aggregate, alias
     if aggregate.kind is AggregateKind.COUNT:
         return Label(alias or "count", "number of rows", "行数")
     name, english, chinese = _WORDS[aggregate.kind]
+    if aggregate.fraction == Fraction(1, 2):
+        name, english, chinese = "median", "median of", "中位数"
     assert aggregate.argument is not None
     column = _only_column(description, aggregate.argument)
     if column is None:

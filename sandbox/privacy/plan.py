@@ -17,6 +17,7 @@ from sandbox.model.loss import PrivacyLoss
 from sandbox.model.unit import ContributionBound
 from sandbox.privacy.algebra import ValueType
 from sandbox.privacy.bounding import bounding_sql
+from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.keys import KeyText
 from sandbox.privacy.mechanism import Threshold, gaussian_sigma, threshold_release
 from sandbox.privacy.query import CheckedQuery, Finish, Formula, KeyMode, Output
@@ -62,10 +63,12 @@ class Plan:
         dataset, table: whose rows.
         unit_kind: whom the promise protects.
         columns: the columns that a partition must carry, besides `_unit` and `_rank`.
-        sql: one DuckDB statement over a partition called `t`: the key texts, then one integer for each statistic.
+        sql: one DuckDB statement over a partition called `t`: `key_width` texts, then `row_width` integers
+            (`vectors.py`).
         keys, key_mode: the group keys and how they are released.
         statistics: in the order of the SQL; with private keys the first is the count of units.
         threshold: of private keys, else None.
+        histograms: exact counts that statistics of kinds NODES and DISTINCT are made of.
         estimates: how aggregates come from statistics.
         formulas: how values come from aggregates; slots name them.
         outputs, finish: the columns of the answer and the post-processing.
@@ -84,6 +87,7 @@ class Plan:
     key_mode: KeyMode
     statistics: tuple[PlannedStatistic, ...]
     threshold: Threshold | None
+    histograms: tuple[Histogram, ...]
     estimates: tuple[Estimate, ...]
     formulas: tuple[Formula, ...]
     outputs: tuple[Output, ...]
@@ -104,6 +108,25 @@ class Plan:
             product *= len(key.domain)
         return product
 
+    @property
+    def scalars(self) -> int:
+        """How many statistics the SQL gives as they are; they stand first."""
+        return sum(planned.statistic.histogram is None for planned in self.statistics)
+
+    @property
+    def key_width(self) -> int:
+        """How many texts a row of the SQL begins with: the keys, and with histograms a place in one of them."""
+        return len(self.keys) + bool(self.histograms)
+
+    @property
+    def row_width(self) -> int:
+        """How many integers a row of the SQL has."""
+        return max(1, self.scalars)
+
+    def entry_sigmas(self) -> list[Fraction]:
+        """Return the scale of every noisy integer of a cell."""
+        return [planned.sigma for planned in self.statistics for _ in range(planned.statistic.width)]
+
     def plain_estimate(self, index: int) -> Estimate | None:
         """Return the estimate that a value is, or None where it is arithmetic between several."""
         formula = self.formulas[index]
@@ -122,6 +145,7 @@ class Plan:
             "key_mode": self.key_mode.value,
             "statistics": [statistic.to_record() for statistic in self.statistics],
             "threshold": None if self.threshold is None else self.threshold.to_record(),
+            "histograms": [histogram.to_record() for histogram in self.histograms],
             "estimates": [estimate.to_record() for estimate in self.estimates],
             "formulas": [formula.to_record() for formula in self.formulas],
             "outputs": [output.to_record() for output in self.outputs],
@@ -141,8 +165,8 @@ class Plan:
 def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     """Return the plan that answers a checked question for a loss.
 
-    The loss's rho is split evenly over the statistics; the delta pays for the threshold of private keys, and is not
-    spent where there is none.
+    The loss's rho is split evenly over the statistics, where the levels of one tree share one part; the delta pays for
+    the threshold of private keys, and is not spent where there is none.
 
     Raises:
         BoundError: the loss has no rho, or no delta where keys are private, or is too small for 64-bit noise.
@@ -155,17 +179,18 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         raise BoundError(
             "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
         )
-    statistics, estimates = choose_statistics(query.aggregates, query.bound, query.key_mode)
-    share = loss.rho / len(statistics)
+    chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query))
+    share = loss.rho / sum(Fraction(1, statistic.parts) for statistic in chosen.statistics)
     threshold: Threshold | None = None
     planned: list[PlannedStatistic] = []
-    for statistic in statistics:
+    for statistic in chosen.statistics:
+        rho = share / statistic.parts
         if query.key_mode is KeyMode.PRIVATE and not planned:
-            sigma, threshold = threshold_release(query.bound.groups, share, loss.delta)
+            sigma, threshold = threshold_release(query.bound.groups, rho, loss.delta)
         else:
-            sigma = gaussian_sigma(statistic.sensitivity_squared, share)
-        planned.append(PlannedStatistic(statistic, share, sigma))
-    bounded = bounding_sql(query, statistics)
+            sigma = gaussian_sigma(statistic.sensitivity_squared, rho)
+        planned.append(PlannedStatistic(statistic, rho, sigma))
+    bounded = bounding_sql(query, chosen.statistics, chosen.histograms)
     assert sum(statistic.rho for statistic in planned) <= loss.rho
     return Plan(
         dataset=query.dataset,
@@ -177,7 +202,8 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         key_mode=query.key_mode,
         statistics=tuple(planned),
         threshold=threshold,
-        estimates=estimates,
+        histograms=chosen.histograms,
+        estimates=chosen.estimates,
         formulas=query.formulas,
         outputs=query.outputs,
         finish=query.finish,
@@ -187,3 +213,17 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         loss=loss if threshold is not None else PrivacyLoss(loss.rho),
         max_rows=query.max_rows,
     )
+
+
+PRIVATE_CELLS = 100
+"""About how many groups a question with private keys is taken to have, where the number of bins rests on it."""
+
+
+def _cells_about(query: CheckedQuery) -> int:
+    if query.key_mode is KeyMode.PRIVATE:
+        return PRIVATE_CELLS
+    cells = 1
+    for key in query.keys:
+        assert key.domain is not None
+        cells *= len(key.domain)
+    return cells

@@ -115,6 +115,7 @@ def profile_plan(description: DatasetDescription, loss: PrivacyLoss) -> Plan:
         key_mode=KeyMode.PUBLIC,
         statistics=(PlannedStatistic(Statistic(StatisticKind.UNITS, None, 0, 1), rho, gaussian_sigma(1, rho)),),
         threshold=None,
+        histograms=(),
         estimates=(Estimate(AggregateKind.UNITS, None, 0),),
         formulas=(Formula(FormulaOp.AGGREGATE, index=0),),
         outputs=(

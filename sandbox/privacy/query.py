@@ -31,6 +31,8 @@ class AggregateKind(StrEnum):
     DEVIATION = "deviation"
     COVARIANCE = "covariance"
     CORRELATION = "correlation"
+    QUANTILE = "quantile"
+    DISTINCT = "distinct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,14 @@ class Aggregate:
         argument: what it is computed of, and whose NULLs are left out; None for COUNT(*) and for counting units.
         moments: what is averaged besides, for a variance or a covariance (`moments.py`).
         population: whether a variance divides by n and not by n - 1.
+        fraction: which quantile.
     """
 
     kind: AggregateKind
     argument: Expr | None = None
     moments: tuple[Expr, ...] = ()
     population: bool = False
+    fraction: Fraction | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the aggregate as a canonical record."""
@@ -56,6 +60,7 @@ class Aggregate:
             "argument": None if self.argument is None else self.argument.to_record(),
             "moments": [moment.to_record() for moment in self.moments],
             "population": self.population,
+            "fraction": None if self.fraction is None else format_exact(self.fraction),
         }
 
 

@@ -8,15 +8,16 @@ from fractions import Fraction
 from sandbox.model.question import Quote, QuotedStatistic
 from sandbox.privacy.accounting import people_loss
 from sandbox.privacy.estimate import Z, root_up, value_of
+from sandbox.privacy.histogram import level_counts
 from sandbox.privacy.notes import bias_notes, key_notes
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
 from sandbox.privacy.query import AggregateKind
-from sandbox.privacy.statistics import Estimate, StatisticKind
+from sandbox.privacy.statistics import Estimate, Statistic, StatisticKind
 
 REFERENCE_COUNT = 1000
 """Rows in the cell that a mean's error is quoted for where no profile says better."""
-_LINEAR = {AggregateKind.COUNT, AggregateKind.UNITS, AggregateKind.SUM}
+_LINEAR = {AggregateKind.COUNT, AggregateKind.UNITS, AggregateKind.SUM, AggregateKind.DISTINCT}
 
 
 def quote_plan(plan: Plan, profile: Profile | None = None) -> Quote:
@@ -54,10 +55,10 @@ def _reference_count(plan: Plan, profile: Profile | None) -> int:
 
 
 def _quoted(plan: Plan, name: str, index: int, reference: int) -> QuotedStatistic:
-    sigmas = [statistic.sigma for statistic in plan.statistics]
+    sigmas = plan.entry_sigmas()
     estimate = plan.plain_estimate(index)
     used = sorted(plan.formulas[index].aggregates())
-    main = _main_statistic(plan.estimates[used[0]] if estimate is None else estimate)
+    main = _main_statistic(plan, plan.estimates[used[0]] if estimate is None else estimate)
     linear = estimate is not None and estimate.kind in _LINEAR
     if estimate is not None and estimate.kind is AggregateKind.MEAN:
         assert estimate.sum is not None
@@ -77,7 +78,7 @@ def _quoted(plan: Plan, name: str, index: int, reference: int) -> QuotedStatisti
     return QuotedStatistic(
         name=name,
         mechanism="discrete Gaussian",
-        sensitivity=_root_text(plan.statistics[main].statistic.sensitivity_squared),
+        sensitivity=_root_text(main.sensitivity_squared),
         noise_scale=float(scale),
         standard_error=float(error),
         half_width_95=float(half),
@@ -85,17 +86,27 @@ def _quoted(plan: Plan, name: str, index: int, reference: int) -> QuotedStatisti
     )
 
 
-def _main_statistic(estimate: Estimate) -> int:
-    if estimate.moments:
-        return estimate.moments[0].sum
-    main = estimate.count if estimate.sum is None else estimate.sum
+def _main_statistic(plan: Plan, estimate: Estimate) -> Statistic:
+    if estimate.tree is not None:
+        nodes = (p.statistic for p in plan.statistics if p.statistic.kind is StatisticKind.NODES)
+        return next(nodes)
+    main = estimate.moments[0].sum if estimate.moments else estimate.count if estimate.sum is None else estimate.sum
     assert main is not None
-    return main
+    return plan.statistics[main].statistic
 
 
 def _reference_cell(plan: Plan, reference: int) -> list[int]:
-    """Return the noisy integers of a cell of `reference` rows whose values lie in the middle of their ranges."""
-    return [0 if planned.statistic.kind is StatisticKind.SUM else reference for planned in plan.statistics]
+    """Return the noisy integers of a cell of `reference` rows: sums in the middle, quantiles all over the range."""
+    entries: list[int] = []
+    for planned in plan.statistics:
+        statistic = planned.statistic
+        if statistic.kind is StatisticKind.NODES:
+            assert statistic.histogram is not None
+            used = len(plan.histograms[statistic.histogram].domain)
+            entries += level_counts([reference // used + (i < reference % used) for i in range(used)], statistic.level)
+        else:
+            entries.append(0 if statistic.kind is StatisticKind.SUM else reference)
+    return entries
 
 
 def _root_text(square: int) -> str:

@@ -14,12 +14,12 @@ from sandbox.model.job import CellKind
 from sandbox.model.question import Answer, AnswerColumn, Cell, ColumnRole
 from sandbox.privacy.algebra import DateType, NumberType
 from sandbox.privacy.calendar import parse_day
-from sandbox.privacy.estimate import Value, as_cell, as_float, value_of
+from sandbox.privacy.estimate import INTEGERS, Value, as_cell, as_float, value_of
 from sandbox.privacy.keys import Key, key_cell, key_cell_kind, sort_value
 from sandbox.privacy.notes import answer_notes
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
-from sandbox.privacy.query import AggregateKind, Condition, ConditionOp, Order, Slot
+from sandbox.privacy.query import Condition, ConditionOp, Order, Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
 
     Privacy: post-processing; nothing exact is read.
     """
-    sigmas = [statistic.sigma for statistic in plan.statistics]
+    sigmas = plan.entry_sigmas()
     rows = [
         _Row(cell.key, tuple(value_of(f, plan.estimates, cell.noisy, sigmas) for f in plan.formulas)) for cell in cells
     ]
@@ -70,7 +70,7 @@ def _column(plan: Plan, index: int) -> AnswerColumn:
         role, kind = ColumnRole.KEY, key_cell_kind(plan.keys[output.slot.index].type)
     else:
         estimate = plan.plain_estimate(output.slot.index)
-        counts = estimate is not None and estimate.kind in {AggregateKind.COUNT, AggregateKind.UNITS}
+        counts = estimate is not None and estimate.kind in INTEGERS
         role, kind = ColumnRole.VALUE, CellKind.INTEGER if counts else CellKind.NUMBER
     label = output.label
     return AnswerColumn(label.name, role, kind, label.label_en, label.label_zh, label.measure_en, label.measure_zh)

@@ -134,6 +134,13 @@ AGGREGATES = st.one_of(
             "AVG(age) - AVG(cost) / 2",
             "STDDEV(age) / AVG(age)",
             "SUM(age) / SUM(cost) * COUNT(*)",
+            "MEDIAN(age)",
+            "QUANTILE_CONT(cost, 0.9)",
+            "PERCENTILE_CONT(0.1) WITHIN GROUP (ORDER BY delta)",
+            "MEDIAN(CASE WHEN urgent THEN cost END) * 2",
+            "COUNT(DISTINCT district)",
+            "COUNT(DISTINCT FLOOR(age / 10))",
+            "COUNT(DISTINCT age) / COUNT(*)",
         ]
     ),
     NUMBERS.map(lambda n: f"VARIANCE(LEAST(GREATEST({n}, -10), 25.5))"),
