@@ -48,7 +48,7 @@ class WorkOrder:
     @classmethod
     def of(cls, plan: Plan) -> WorkOrder:
         """Return the order of a plan."""
-        return cls(plan.digest(), plan.sql, plan.columns, len(plan.keys), len(plan.statistics))
+        return cls(plan.digest(), plan.sql, plan.columns, plan.key_width, plan.row_width)
 
     def to_bytes(self) -> bytes:
         """Return the order as canonical bytes."""

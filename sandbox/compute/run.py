@@ -56,7 +56,7 @@ def run_plan(plan: Plan, partitions: Iterable[pa.Table], *, threads: int = 2, en
     """
     connection = open_engine(threads) if engine is None else engine
     try:
-        width = len(plan.keys)
+        width = plan.key_width
         rows = (run_partition(connection, plan.sql, plan.columns, width, table) for table in partitions)
         return add_partials(plan.digest(), rows)
     finally:
