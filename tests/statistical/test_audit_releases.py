@@ -90,7 +90,7 @@ def test_an_adaptive_job_costs_at_most_its_limit_and_a_filter_that_forgets_is_ca
     """The second question is chosen by the first answer; all questions are about one unit's worst rows."""
     limit = PrivacyLoss(Fraction(1, 2))
 
-    def ask(share: Fraction, forgets: bool) -> Fraction:
+    def ask(share: Fraction, *, forgets: bool) -> Fraction:
         account, total = JobFilter(limit), Fraction(0)
         for step in range(8):
             plan = world.plan(f"SELECT COUNT(*) AS n FROM visits WHERE age > {step}", loss=limit.scaled(share))
