@@ -7,13 +7,15 @@ unit never depend on another unit: removing a unit removes its kept rows and cha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandbox.privacy.algebra import NumberType, Op
 from sandbox.privacy.histogram import Histogram
-from sandbox.privacy.query import CheckedQuery, KeyMode
+from sandbox.privacy.query import Bounding, CheckedQuery, KeyMode
 from sandbox.privacy.render import as_text, clamp, integer, render, render_is_null
+from sandbox.privacy.rescaling import rescaling_sql
 from sandbox.privacy.statistics import Statistic, StatisticKind
 
 
@@ -40,6 +42,8 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histogram
     selected += [f"{_value(query, s)} AS _a{i}" for i, s in enumerate(scalars) if s.argument is not None]
     selected += [f"{render(histogram.argument)} AS _h{i}" for i, histogram in enumerate(histograms)]
     where = "" if query.filter is None else render(query.filter)
+    if query.settings.bounding is Bounding.RESCALE:
+        return _rescale(query, scalars, selected, keys, where)
     kinds = {statistic.kind for statistic in statistics}
     caps_rows = bool(kinds - {StatisticKind.UNITS})
     caps_groups = query.key_mode is not KeyMode.NONE and StatisticKind.UNITS in kinds
@@ -53,7 +57,7 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histogram
     if not where and not caps_groups:
         conditions.append(f"_rank <= {rows}")
         words.append(f"rank <= {rows}")
-    inner = f"SELECT _unit, _rank{''.join(', ' + s for s in selected)} FROM t"  # noqa: S608 (our own SQL)
+    inner = f"SELECT _unit, _rank{''.join(', ' + s for s in selected)} FROM {_source(query)}"  # noqa: S608 (our own SQL)
     if conditions:
         inner += f" WHERE {' AND '.join(conditions)}"
     if caps_groups:
@@ -62,7 +66,27 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histogram
     if where or caps_groups:
         inner = f"SELECT * FROM ({inner}) QUALIFY row_number() OVER (PARTITION BY _unit ORDER BY _rank) <= {rows}"  # noqa: S608 (our own SQL)
         words.append(f"a unit's {rows} lowest ranks after the filter")
-    return Bounded(_grouped(query, inner, keys, scalars, histograms), ", then ".join(words), drops_rows=True)
+    sql = _grouped(query, inner, keys, scalars, histograms)
+    if query.source is not None:
+        words.insert(0, f"first one row for each {query.unit_kind}")
+    return Bounded(sql, ", then ".join(words), drops_rows=query.source is None or rows > 1)
+
+
+def _rescale(
+    query: CheckedQuery, statistics: Sequence[Statistic], selected: Sequence[str], keys: Sequence[str], where: str
+) -> Bounded:
+    """Return the statement that counts every row, with a smaller weight for units that bring too much."""
+    inner = f"SELECT {', '.join(['_unit', *selected])} FROM {_source(query)}" + (f" WHERE {where}" if where else "")  # noqa: S608 (our own SQL)
+    shown = [as_text(key.expr, name) for key, name in zip(query.keys, keys, strict=True)]
+    totals = [_total(statistic, f"_a{index}") for index, statistic in enumerate(statistics)]
+    fine = statistics[0].fine
+    limits = [math.isqrt(statistic.sensitivity_squared) // fine for statistic in statistics]
+    sql = rescaling_sql(inner, keys, shown, totals, limits, fine)
+    return Bounded(sql, f"all rows, a unit weighed down to what {query.bound.rows} rows bring", drops_rows=True)
+
+
+def _source(query: CheckedQuery) -> str:
+    return "t" if query.source is None else f"({query.source}) AS t"
 
 
 def _grouped(
@@ -95,10 +119,10 @@ def _grouped(
 
 def _count_units(query: CheckedQuery, keys: Sequence[str], where: str) -> Bounded:
     """Return the statement that only counts units: rows need no cap, since each unit counts once in a group."""
-    source = f"t WHERE {where}" if where else "t"
+    source = f"{_source(query)} WHERE {where}" if where else _source(query)
     if not keys:
         if not where:
-            return Bounded("SELECT count(*) FROM t WHERE _rank = 1", "each unit counts once", drops_rows=False)
+            return Bounded(f"SELECT count(*) FROM {source} WHERE _rank = 1", "each unit counts once", drops_rows=False)  # noqa: S608 (our own SQL)
         return Bounded(f"SELECT count(DISTINCT _unit) FROM {source}", "each unit counts once", drops_rows=False)  # noqa: S608 (our own SQL)
     groups = query.bound.groups
     columns = ", ".join(keys)

@@ -9,22 +9,23 @@ from sqlglot import exp
 
 from sandbox.model.description import DatasetDescription
 from sandbox.model.question import Question
+from sandbox.privacy import build
 from sandbox.privacy.aggregates import AggregateReader, bare, several_quantiles
-from sandbox.privacy.algebra import Expr, column_names, present_columns
+from sandbox.privacy.algebra import Expr, Op, column_names, present_columns
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
 from sandbox.privacy.keys import MAX_PUBLIC_CELLS, key_domain
 from sandbox.privacy.labels import aggregate_label, key_label
+from sandbox.privacy.lookup import join_public, public_tables
 from sandbox.privacy.parse import Text, known_arguments, parse_select
-from sandbox.privacy.query import CheckedQuery, GroupKey, KeyMode, Label, Output, Slot
+from sandbox.privacy.query import CheckedQuery, GroupKey, KeyMode, Label, Output, Settings, Slot
 from sandbox.privacy.render import weight
+from sandbox.privacy.step import UnitStep, read_step
 
 MAX_OUTPUTS = 64
 MAX_WEIGHT = 20_000
 _REFUSED_CLAUSES: dict[str, tuple[str, str, str]] = {
-    "joins": ("join", "a join is not in the language yet", "ask about one table"),
     "laterals": ("join", "a lateral join is not in the language", "ask about one table"),
-    "with_": ("subquery", "WITH is not in the language yet", "ask one question over one table"),
     "distinct": ("distinct", "SELECT DISTINCT would release rows", "GROUP BY the column and COUNT(*)"),
     "qualify": ("window", "QUALIFY is not in the language", "filter groups with HAVING"),
     "windows": ("window", "a window is not in the language", "use GROUP BY"),
@@ -33,6 +34,12 @@ _REFUSED_CLAUSES: dict[str, tuple[str, str, str]] = {
     "into": ("feature", "INTO is not in the language", "leave it out"),
     "locks": ("feature", "a lock is not in the language", "leave it out"),
 }
+
+NO_JOIN = (
+    "join",
+    "only a public table of the question itself can be joined",
+    "write WITH d(district, kind) AS (VALUES ('east', 'urban')) … JOIN d USING (district); ask each dataset apart",
+)
 
 
 def check_question(question: Question, tables: Mapping[str, DatasetDescription]) -> CheckedQuery:
@@ -48,9 +55,9 @@ def check_question(question: Question, tables: Mapping[str, DatasetDescription])
         QueryError: the text is not in the language; `details` has `line`, `column` and `found`.
         BoundError: no finite sensitivity follows, or the bound asked for is above the dataset's.
     """
-    text, select = parse_select(question.sql)
+    text, select, settings = parse_select(question.sql)
     try:
-        return _Checker(text, select, tables).check(question)
+        return _Checker(text, select, tables, question).check(settings)
     except RecursionError:
         raise text.refusal(
             None, "too_deep", "the question is nested too deep", "split it into simpler questions"
@@ -60,29 +67,38 @@ def check_question(question: Question, tables: Mapping[str, DatasetDescription])
 class _Checker:
     """Walks one SELECT; holds what the clauses have found so far."""
 
-    def __init__(self, text: Text, select: exp.Select, tables: Mapping[str, DatasetDescription]) -> None:
+    def __init__(
+        self, text: Text, select: exp.Select, tables: Mapping[str, DatasetDescription], question: Question
+    ) -> None:
         self.text = text
         self.select = select
+        self.question = question
+        self.step: UnitStep | None = None
+        self.ctes = self._ctes()
+        self.public = public_tables(text, list(self.ctes.values()))
         for name, (code, message, hint) in _REFUSED_CLAUSES.items():
             found = select.args.get(name)
             if found:
                 node = found[0] if isinstance(found, list) else found
                 raise text.refusal(node if isinstance(node, exp.Expr) else select, code, message, hint)
         known_arguments(
-            text, select, "expressions", "from_", "where", "group", "having", "order", "limit", "offset", "kind"
+            text,
+            select,
+            *("with_", "expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset", "kind"),
         )
         if select.args.get("kind"):
             raise text.refusal(select, "feature", "SELECT AS is not in the language", "name columns with AS")
         self.description, names = self._table(tables)
         self.translator = Translator(text, self.description, names)
-        self.filter = self._filter()
+        joined = self._joins()
+        self.filter = self._filter(joined)
         self.keys: list[Expr] = []
         self.items = self._items()
         self.reader = AggregateReader(
             text, self.translator, self.description.unit.column, self.description.max_rows, self._item_named
         )
 
-    def check(self, question: Question) -> CheckedQuery:
+    def check(self, settings: Settings) -> CheckedQuery:
         self.keys = self._group(self.items)
         outputs = tuple(self._output(alias, node) for alias, node in self.items)
         self._check_outputs(outputs)
@@ -97,11 +113,23 @@ class _Checker:
             raise self.text.refusal(
                 self.select, "too_deep", "the question is too large", "split it into simpler questions"
             )
+        columns = frozenset().union(*(column_names(expr) for expr in read))
+        values = sum(not output.slot.is_key for output in outputs)
+        if settings.weights and len(settings.weights) != values:
+            raise self.text.refusal(
+                self.select,
+                "setting",
+                f"there are {values} value columns and {len(settings.weights)} weights",
+                "give one for each",
+            )
+        bound = self.description.bound
+        if self.step is None:
+            bound = bound.lowered(rows=self.question.rows, groups=self.question.groups)
         return CheckedQuery(
             dataset=self.description.dataset,
-            table=self.description.table,
+            table=self.description.table if self.step is None else self.step.base.table,
             unit_kind=self.description.unit.kind,
-            columns=tuple(sorted(frozenset().union(*(column_names(expr) for expr in read)))),
+            columns=tuple(sorted(columns if self.step is None else self.step.reads(columns))),
             filter=self.filter,
             keys=keys,
             key_mode=mode,
@@ -109,21 +137,68 @@ class _Checker:
             formulas=tuple(self.reader.formulas),
             outputs=outputs,
             finish=finish,
-            bound=self.description.bound.lowered(rows=question.rows, groups=question.groups),
+            bound=bound,
             max_rows=self.description.max_rows,
+            settings=settings,
+            source=None if self.step is None else self.step.sql(columns),
         )
+
+    def _ctes(self) -> dict[str, exp.CTE]:
+        clause = self.select.args.get("with_")
+        if clause is None:
+            return {}
+        known_arguments(self.text, clause, "expressions")
+        found: dict[str, exp.CTE] = {}
+        for cte in clause.expressions:
+            known_arguments(self.text, cte, "this", "alias")
+            if str(cte.alias).lower() in found:
+                raise self.text.refusal(cte, "name", "two parts of WITH have one name", "give each its own")
+            found[str(cte.alias).lower()] = cte
+        return found
+
+    def _joins(self) -> list[Expr]:
+        kept = []
+        for join in self.select.args.get("joins") or ():
+            node = join.this
+            table = self.public.get(str(node.name).lower()) if type(node) is exp.Table else None
+            if table is None:
+                raise self.text.refusal(join, *NO_JOIN)
+            name = str(node.alias or node.name).lower()
+            columns, condition = join_public(self.text, join, name, table, self.translator)
+            self.translator.joined[name] = columns
+            kept += [] if condition is None else [condition]
+        return kept
 
     def _table(self, tables: Mapping[str, DatasetDescription]) -> tuple[DatasetDescription, frozenset[str]]:
         source = self.select.args.get("from_")
         if source is None:
             raise self.text.refusal(self.select, "unknown_table", "the question names no table", "write FROM a table")
         node = source.this
+        inner = node.this if isinstance(node, exp.Subquery) else None
+        if type(node) is exp.Table and str(node.name).lower() in self.ctes:
+            known_arguments(self.text, node, "this", "alias")
+            inner = self.ctes[str(node.name).lower()].this
+        if isinstance(inner, exp.Select):
+            name = str(node.alias or node.name or "step").lower()
+            base, names = self._base(inner, tables)
+            bound = base.bound.lowered(rows=self.question.rows, groups=self.question.groups)
+            self.step = read_step(self.text, inner, name, base, names, bound)
+            return self.step.table, frozenset({name})
+        return self._base(self.select, tables)
+
+    def _base(
+        self, select: exp.Select, tables: Mapping[str, DatasetDescription]
+    ) -> tuple[DatasetDescription, frozenset[str]]:
+        source = select.args.get("from_")
+        node = None if source is None else source.this
         if isinstance(node, (exp.Subquery, exp.Select, exp.Values)):
-            raise self.text.refusal(node, "subquery", "a subquery is not in the language", "ask about one table")
+            raise self.text.refusal(
+                node, "subquery", "a question has two steps at most", "first GROUP BY the unit, then ask about units"
+            )
         if type(node) is not exp.Table or not isinstance(node.this, exp.Identifier):
             raise self.text.refusal(node, "unknown_table", "FROM takes the name of one table", "write FROM a table")
         if node.args.get("joins"):
-            raise self.text.refusal(node.args["joins"][0], *_REFUSED_CLAUSES["joins"])
+            raise self.text.refusal(node.args["joins"][0], *NO_JOIN)
         known_arguments(self.text, node, "this", "alias")
         name = str(node.this.this)
         described = tables.get(name) or tables.get(name.lower())
@@ -137,11 +212,12 @@ class _Checker:
             known_arguments(self.text, alias, "this")
         return described, frozenset({node.alias.lower() if node.alias else name.lower()})
 
-    def _filter(self) -> Expr | None:
+    def _filter(self, joined: list[Expr]) -> Expr | None:
         where = self.select.args.get("where")
-        if where is None:
+        conditions = [*([] if where is None else [self.translator.condition(where.this)]), *joined]
+        if not conditions:
             return None
-        condition = self.translator.condition(where.this)
+        condition = build.both(Op.AND, conditions)
         self.translator.present = present_columns(condition)
         return condition
 

@@ -50,7 +50,7 @@ MISSING = Value(None, None, None, None)
 
 
 def value_of(
-    formula: Formula, estimates: Sequence[Estimate], noisy: Sequence[int], sigmas: Sequence[Fraction]
+    formula: Formula, estimates: Sequence[Estimate], noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]
 ) -> Value:
     """Return the value that a formula makes of one cell's noisy statistics."""
     found = _formula(formula, estimates, noisy, sigmas)
@@ -63,7 +63,7 @@ def value_of(
 
 
 def _formula(
-    formula: Formula, estimates: Sequence[Estimate], noisy: Sequence[int], sigmas: Sequence[Fraction]
+    formula: Formula, estimates: Sequence[Estimate], noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]
 ) -> Jet | None:
     if formula.op is FormulaOp.AGGREGATE:
         assert formula.index is not None
@@ -85,7 +85,7 @@ def _formula(
             return jets.divided(left, right, sigmas)
 
 
-def estimate_jet(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fraction]) -> Jet | None:
+def estimate_jet(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
     """Return what one aggregate's estimate makes of noisy statistics, or None where it cannot be given."""
     match estimate.kind:
         case AggregateKind.MEAN:
@@ -105,7 +105,7 @@ def estimate_jet(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Frac
             return _linear(estimate, noisy)
 
 
-def _linear(estimate: Estimate, noisy: Sequence[int]) -> Jet:
+def _linear(estimate: Estimate, noisy: Sequence[Fraction | int]) -> Jet:
     found = jets.constant(Fraction(0))
     if estimate.sum is not None:
         found = jets.measured(estimate.sum, noisy[estimate.sum])
@@ -116,7 +116,7 @@ def _linear(estimate: Estimate, noisy: Sequence[int]) -> Jet:
     return jets.scaled(Jet(found.amount, found.slopes, affine=True, grain=Fraction(1)), estimate.resolution)
 
 
-def _mean(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fraction]) -> Jet | None:
+def _mean(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
     assert estimate.sum is not None
     assert estimate.count is not None
     total = jets.measured(estimate.sum, noisy[estimate.sum])
@@ -131,10 +131,10 @@ def _mean(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fraction]) 
     return jets.scaled(jets.added(held, jets.constant(Fraction(estimate.centre))), estimate.resolution)
 
 
-def _quantile(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fraction]) -> Jet | None:
+def _quantile(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
     assert estimate.tree is not None
     assert estimate.fraction is not None
-    placed = place_quantile(estimate.tree, estimate.fraction, noisy, sigmas, Z)
+    placed = place_quantile(estimate.tree, estimate.fraction, [int(amount) for amount in noisy], sigmas, Z)
     if placed is None:
         return None
     error = (placed.upper - placed.lower) / (2 * Z)
@@ -157,7 +157,9 @@ class _Means:
     sure: bool
 
 
-def _means(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fraction], first: int) -> _Means | None:
+def _means(
+    estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction], first: int
+) -> _Means | None:
     assert estimate.count is not None
     count = jets.measured(estimate.count, noisy[estimate.count])
     if count.amount <= (0 if estimate.population else 1):
@@ -190,7 +192,7 @@ def _held(found: Jet, low: Fraction, high: Fraction, sigmas: Sequence[Fraction],
     return jets.within(found, low, high, sigmas)
 
 
-def _variance(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fraction]) -> Jet | None:
+def _variance(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
     means = _means(estimate, noisy, sigmas, first=1)
     if means is None:
         return None
@@ -201,7 +203,7 @@ def _variance(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fractio
     return _held(found, Fraction(0), highest, sigmas, sure=means.sure)
 
 
-def _covariance(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fraction]) -> Jet | None:
+def _covariance(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
     means = _means(estimate, noisy, sigmas, first=2)
     if means is None:
         return None
@@ -210,7 +212,7 @@ def _covariance(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fract
     return _held(jets.scaled(found, means.correction), -highest, highest, sigmas, sure=means.sure)
 
 
-def _correlation(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fraction]) -> Jet | None:
+def _correlation(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
     means = _means(estimate, noisy, sigmas, first=2)
     if means is None:
         return None
@@ -235,7 +237,7 @@ def as_cell(estimate: Estimate | None, amount: Fraction | None) -> Cell:
     if amount is None:
         return None
     if estimate is not None and estimate.kind in INTEGERS:
-        return int(amount)
+        return round(amount)
     return float(amount)
 
 

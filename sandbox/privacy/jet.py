@@ -58,7 +58,7 @@ def constant(amount: Fraction) -> Jet:
     return Jet(amount, affine=True)
 
 
-def measured(index: int, noisy: int) -> Jet:
+def measured(index: int, noisy: Fraction | int) -> Jet:
     """Return a noisy integer itself."""
     return Jet(Fraction(noisy), {index: Fraction(1)}, affine=True, grain=Fraction(1))
 

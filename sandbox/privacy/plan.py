@@ -6,7 +6,8 @@ noise.  It is computed from public facts only, and so it can be quoted, logged a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -20,8 +21,9 @@ from sandbox.privacy.bounding import bounding_sql
 from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.keys import KeyText
 from sandbox.privacy.mechanism import Threshold, gaussian_sigma, threshold_release
-from sandbox.privacy.query import CheckedQuery, Finish, Formula, KeyMode, Output
-from sandbox.privacy.statistics import Estimate, Statistic, choose_statistics
+from sandbox.privacy.query import PLAIN_SETTINGS, Bounding, CheckedQuery, Finish, Formula, KeyMode, Output, Settings
+from sandbox.privacy.rescaling import rescaled
+from sandbox.privacy.statistics import Chosen, Estimate, Statistic, choose_statistics
 
 PLAN_VERSION = 1
 
@@ -76,6 +78,7 @@ class Plan:
         bounds_rows: whether the bound may drop rows, so that totals come out low.
         loss: what the answer costs; all of it is charged.
         max_rows: the public ceiling on rows.
+        settings: how the loss is split and how values are shown.
     """
 
     dataset: str
@@ -97,6 +100,7 @@ class Plan:
     bounds_rows: bool
     loss: PrivacyLoss
     max_rows: int
+    settings: Settings = PLAIN_SETTINGS
 
     @property
     def cells(self) -> int | None:
@@ -124,8 +128,13 @@ class Plan:
         return max(1, self.scalars)
 
     def entry_sigmas(self) -> list[Fraction]:
-        """Return the scale of every noisy integer of a cell."""
-        return [planned.sigma for planned in self.statistics for _ in range(planned.statistic.width)]
+        """Return the scale of every noisy integer of a cell, in whole rows and resolutions."""
+        return [p.sigma / p.statistic.fine for p in self.statistics for _ in range(p.statistic.width)]
+
+    def whole(self, noisy: Sequence[int]) -> Sequence[Fraction | int]:
+        """Return noisy integers in whole rows and resolutions."""
+        fine = self.statistics[0].statistic.fine
+        return noisy if fine == 1 else [Fraction(amount, fine) for amount in noisy]
 
     def plain_estimate(self, index: int) -> Estimate | None:
         """Return the estimate that a value is, or None where it is arithmetic between several."""
@@ -155,6 +164,7 @@ class Plan:
             "bounds_rows": self.bounds_rows,
             "loss": self.loss.to_record(),
             "max_rows": self.max_rows,
+            "settings": self.settings.to_record(),
         }
 
     def digest(self) -> Digest:
@@ -180,11 +190,14 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
             "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
         )
     chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query))
-    share = loss.rho / sum(Fraction(1, statistic.parts) for statistic in chosen.statistics)
+    if query.settings.bounding is Bounding.RESCALE:
+        chosen = replace(chosen, statistics=rescaled(chosen.statistics, query.max_rows))
+    weights = statistic_weights(query, chosen)
+    share = loss.rho / sum(weights)
     threshold: Threshold | None = None
     planned: list[PlannedStatistic] = []
-    for statistic in chosen.statistics:
-        rho = share / statistic.parts
+    for statistic, weight in zip(chosen.statistics, weights, strict=True):
+        rho = share * weight
         if query.key_mode is KeyMode.PRIVATE and not planned:
             sigma, threshold = threshold_release(query.bound.groups, rho, loss.delta)
         else:
@@ -212,7 +225,30 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         bounds_rows=bounded.drops_rows,
         loss=loss if threshold is not None else PrivacyLoss(loss.rho),
         max_rows=query.max_rows,
+        settings=query.settings,
     )
+
+
+def statistic_weights(query: CheckedQuery, chosen: Chosen) -> list[Fraction]:
+    """Return how the loss is split: evenly, or each statistic by the largest weight of a value that rests on it.
+
+    The levels of one tree share one part; with private keys the count of units that the threshold sees has the largest.
+    """
+    if not query.settings.weights:
+        return [Fraction(1, statistic.parts) for statistic in chosen.statistics]
+    columns = [output.slot.index for output in query.outputs if not output.slot.is_key]
+    largest = max(query.settings.weights)
+    found = [Fraction(0)] * len(chosen.statistics)
+    for column, weight in zip(columns, query.settings.weights, strict=True):
+        for index in query.formulas[column].aggregates():
+            for place in chosen.rests_on(index):
+                found[place] = max(found[place], weight)
+    if query.key_mode is KeyMode.PRIVATE:
+        found[0] = largest
+    return [
+        (weight or min(query.settings.weights)) / statistic.parts
+        for weight, statistic in zip(found, chosen.statistics, strict=True)
+    ]
 
 
 PRIVATE_CELLS = 100

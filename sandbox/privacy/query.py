@@ -244,6 +244,45 @@ class Finish:
         }
 
 
+class Bounding(StrEnum):
+    """`sample`: rows of low rank count.  `rescale`: all rows count, and a unit that brings too much counts for less."""
+
+    SAMPLE = "sample"
+    RESCALE = "rescale"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a question says of itself at its end.
+
+    Attributes:
+        bounding: how the contribution bound is kept.
+        weights: how the loss is split over the value columns, in their order; none for evenly over statistics.
+        suppress: the half-width of an interval, as a share of its value, above which a value is not shown; or None.
+        nonnegative: whether counts, and totals of what is never negative, are cut off at zero.
+        rounded: whether values are rounded to the size of their standard error.
+    """
+
+    bounding: Bounding = Bounding.SAMPLE
+    weights: tuple[Fraction, ...] = ()
+    suppress: Fraction | None = None
+    nonnegative: bool = False
+    rounded: bool = False
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the settings as a canonical record."""
+        return {
+            "bounding": self.bounding.value,
+            "weights": [format_exact(weight) for weight in self.weights],
+            "suppress": None if self.suppress is None else format_exact(self.suppress),
+            "nonnegative": self.nonnegative,
+            "rounded": self.rounded,
+        }
+
+
+PLAIN_SETTINGS = Settings()
+
+
 @dataclass(frozen=True, slots=True)
 class CheckedQuery:
     """A question that is in the language, over one described table.
@@ -261,6 +300,9 @@ class CheckedQuery:
         finish: the post-processing.
         bound: the contribution bound that holds.
         max_rows: the public ceiling on rows.
+        source: the SQL of a first step that makes one row a unit, over a partition called `t`; None where the question
+            is about the rows themselves.
+        settings: how it is bounded, weighed and shown.
     """
 
     dataset: str
@@ -276,3 +318,5 @@ class CheckedQuery:
     finish: Finish
     bound: ContributionBound
     max_rows: int
+    source: str | None = None
+    settings: Settings = PLAIN_SETTINGS

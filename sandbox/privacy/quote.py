@@ -69,7 +69,7 @@ def _quoted(plan: Plan, name: str, index: int, reference: int) -> QuotedStatisti
         error = min(error, Fraction(estimate.upper - estimate.lower)) * estimate.resolution
         scale, half = sigmas[estimate.sum] / reference * estimate.resolution, Z * error
     else:
-        value = value_of(plan.formulas[index], plan.estimates, _reference_cell(plan, reference), sigmas)
+        value = value_of(plan.formulas[index], plan.estimates, reference_cell(plan, reference), sigmas)
         if value.standard_error is None or value.lower is None or value.upper is None:
             error = half = Fraction(0)
         else:
@@ -95,7 +95,7 @@ def _main_statistic(plan: Plan, estimate: Estimate) -> Statistic:
     return plan.statistics[main].statistic
 
 
-def _reference_cell(plan: Plan, reference: int) -> list[int]:
+def reference_cell(plan: Plan, reference: int) -> list[int]:
     """Return the noisy integers of a cell of `reference` rows: sums in the middle, quantiles all over the range."""
     entries: list[int] = []
     for planned in plan.statistics:

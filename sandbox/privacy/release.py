@@ -20,6 +20,7 @@ from sandbox.privacy.notes import answer_notes
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
 from sandbox.privacy.query import Condition, ConditionOp, Order, Slot
+from sandbox.privacy.showing import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,7 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
     Privacy: post-processing; nothing exact is read.
     """
     sigmas = plan.entry_sigmas()
-    rows = [
-        _Row(cell.key, tuple(value_of(f, plan.estimates, cell.noisy, sigmas) for f in plan.formulas)) for cell in cells
-    ]
+    rows = [_row(plan, cell, sigmas) for cell in cells]
     rows.sort(key=lambda row: _key_order(plan, row.key))
     having = plan.finish.having
     if having is not None:
@@ -62,6 +61,12 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
         loss=plan.loss,
         notes=answer_notes(plan, profile),
     )
+
+
+def _row(plan: Plan, cell: NoisyCell, sigmas: Sequence[Fraction]) -> _Row:
+    noisy = plan.whole(cell.noisy)
+    values = (value_of(formula, plan.estimates, noisy, sigmas) for formula in plan.formulas)
+    return _Row(cell.key, tuple(shown(plan, index, value) for index, value in enumerate(values)))
 
 
 def _column(plan: Plan, index: int) -> AnswerColumn:

@@ -54,6 +54,7 @@ class Statistic:
         histogram: for NODES and DISTINCT, the index of the histogram that it is made of.
         level: for NODES, the level of the tree, from 1.
         parts: how many statistics share one share of the loss: the levels of one tree.
+        fine: how many integer steps make one; above 1 where contributions are rescaled.
     """
 
     kind: StatisticKind
@@ -63,6 +64,7 @@ class Statistic:
     histogram: int | None = None
     level: int = 0
     parts: int = 1
+    fine: int = 1
 
     @property
     def width(self) -> int:
@@ -79,6 +81,7 @@ class Statistic:
             "histogram": self.histogram,
             "level": self.level,
             "parts": self.parts,
+            "fine": self.fine,
         }
 
 
@@ -159,6 +162,18 @@ class Chosen:
     statistics: tuple[Statistic, ...]
     estimates: tuple[Estimate, ...]
     histograms: tuple[Histogram, ...]
+
+    def rests_on(self, index: int) -> list[int]:
+        """Return the indexes of the statistics that an estimate is made of."""
+        estimate = self.estimates[index]
+        entries = {e for e in (estimate.sum, estimate.count) if e is not None} | {m.sum for m in estimate.moments}
+        if estimate.tree is not None:
+            entries |= set(estimate.tree.starts)
+        found, start = [], 0
+        for place, statistic in enumerate(self.statistics):
+            found += [place] if start in entries else []
+            start += statistic.width
+        return found
 
 
 def choose_statistics(aggregates: Sequence[Aggregate], bound: ContributionBound, mode: KeyMode, cells: int) -> Chosen:
