@@ -71,7 +71,7 @@ def area_under_curve(scores, truths) -> float:
     scores, truths = np.asarray(scores, dtype=float), np.asarray(truths, dtype=bool)
     order = np.argsort(scores, kind="stable")
     ranks = np.empty(len(scores))
-    values, starts, counts = np.unique(scores[order], return_index=True, return_counts=True)
+    _, starts, counts = np.unique(scores[order], return_index=True, return_counts=True)
     ranks[order] = np.repeat(starts + (counts + 1) / 2, counts)
     positives = truths.sum()
     return float((ranks[truths].sum() - positives * (positives + 1) / 2) / (positives * (len(truths) - positives)))

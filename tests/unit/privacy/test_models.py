@@ -111,11 +111,9 @@ def test_a_thin_bin_gets_points_near_none():
 @pytest.mark.parametrize("kind", ["logistic", "scorecard"])
 def test_too_few_positives_are_found_by_a_noisy_count_and_the_model_is_refused(kind):
     ask = models.Asker(FEW)
+    fit, learned = (fit_logistic, [AGE, RENTS]) if kind == "logistic" else (fit_scorecard, CARD)
     with pytest.raises(BoundError, match="positives x epsilon / features is below 70") as raised:
-        if kind == "logistic":
-            fit_logistic(ask, "visits", "bad", [AGE, RENTS], LOSS)
-        else:
-            fit_scorecard(ask, "visits", "bad", CARD, LOSS)
+        fit(ask, "visits", "bad", learned, LOSS)
     assert raised.value.code == "privacy.bound.rows_needed"
     assert len(ask.questions) == 1, "nothing but the count was asked"
     assert ask.spent == LOSS.scaled(COUNT_SHARE)
