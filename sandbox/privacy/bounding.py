@@ -64,7 +64,8 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histogram
         inner = _cap_groups(inner, keys, groups)
         words.append(f"the {groups} groups with a unit's lowest ranks")
     if where or caps_groups:
-        inner = f"SELECT * FROM ({inner}) QUALIFY row_number() OVER (PARTITION BY _unit ORDER BY _rank) <= {rows}"  # noqa: S608 (our own SQL)
+        columns = ", ".join(["_unit", *keys, *(part.rsplit(" AS ", 1)[1] for part in selected[len(keys) :])])
+        inner = _lowest_ranks(inner, columns, rows)
         words.append(f"a unit's {rows} lowest ranks after the filter")
     sql = _grouped(query, inner, keys, scalars, histograms)
     if query.source is not None:
@@ -137,6 +138,24 @@ def _count_units(query: CheckedQuery, keys: Sequence[str], where: str) -> Bounde
         f"SELECT {shown}, count(*) FROM ({kept}) AS b GROUP BY {columns}",  # noqa: S608 (our own SQL)
         f"the {groups} groups with a unit's lowest ranks",
         drops_rows=True,
+    )
+
+
+def _lowest_ranks(inner: str, columns: str, rows: int) -> str:
+    """Keep the `rows` lowest ranks of each unit among the rows that are left.
+
+    Rows of rank at most `rows` are always among them, and so are all rows of a unit that has no more than `rows`; only
+    the others compete, for the places that are left.  So the window sees few rows.
+    """
+    return (
+        f"WITH f AS MATERIALIZED ({inner}), "  # noqa: S608 (our own SQL)
+        f"h AS (SELECT _unit, count(*) FILTER (WHERE _rank <= {rows}) AS _c FROM f GROUP BY _unit "
+        f"HAVING count(*) > {rows}) "
+        f"SELECT {columns} FROM f WHERE _rank <= {rows} "
+        f"UNION ALL SELECT {columns} FROM f ANTI JOIN h USING (_unit) WHERE _rank > {rows} "
+        f"UNION ALL SELECT {columns} FROM (SELECT f.*, h._c FROM f JOIN h USING (_unit) "
+        f"WHERE f._rank > {rows} AND h._c < {rows} "
+        f"QUALIFY row_number() OVER (PARTITION BY f._unit ORDER BY f._rank) <= {rows} - h._c)"
     )
 
 

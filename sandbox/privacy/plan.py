@@ -205,6 +205,8 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         planned.append(PlannedStatistic(statistic, rho, sigma))
     bounded = bounding_sql(query, chosen.statistics, chosen.histograms)
     assert sum(statistic.rho for statistic in planned) <= loss.rho
+    binned = [statistic.histogram is not None for statistic in chosen.statistics]
+    assert binned == sorted(binned), "scalars stand first"
     return Plan(
         dataset=query.dataset,
         table=query.table,

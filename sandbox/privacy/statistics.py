@@ -191,14 +191,17 @@ def choose_statistics(aggregates: Sequence[Aggregate], bound: ContributionBound,
     for aggregate in aggregates:
         if aggregate.kind is AggregateKind.UNITS:
             chooser.units()
-        elif aggregate.kind is AggregateKind.DISTINCT:
-            chooser.distinct(aggregate)
-        elif aggregate.kind not in {AggregateKind.SUM, AggregateKind.QUANTILE}:
+        elif aggregate.kind not in {AggregateKind.SUM, *_BINNED}:
             chooser.rows(aggregate.argument)
-    found = {a: chooser.estimate(a) for a in aggregates if a.kind is not AggregateKind.QUANTILE}
+    found = {a: chooser.estimate(a) for a in aggregates if a.kind not in _BINNED}
+    # What is made of histograms stands behind what the SQL gives as it is.
+    found |= {a: chooser.estimate(a) for a in aggregates if a.kind is AggregateKind.DISTINCT}
     found |= {a: chooser.quantile(a) for a in aggregates if a.kind is AggregateKind.QUANTILE}
     estimates = tuple(found[aggregate] for aggregate in aggregates)
     return Chosen(tuple(chooser.statistics), estimates, tuple(chooser.histograms))
+
+
+_BINNED = {AggregateKind.DISTINCT, AggregateKind.QUANTILE}
 
 
 class _Chooser:

@@ -101,6 +101,16 @@ def test_distinct_values_of_a_public_domain_are_counted():
     assert [s.statistic.sensitivity_squared for s in plan.statistics] == [1, 1, 1]
 
 
+def test_distinct_values_stand_beside_other_aggregates_in_any_order():
+    _, measured = answer(
+        "SELECT MEDIAN(age) AS m, COUNT(DISTINCT district) AS d, SUM(age) AS s, COUNT(*) AS n, AVG(cost) AS a FROM visits"
+    )
+    _, distinct, total, count, mean = measured.answer.rows[0]
+    costs = [row["cost"] / 100 for row in ROWS]
+    assert (distinct, total, count) == (2, sum(row["age"] for row in ROWS), 2000)
+    assert mean == pytest.approx(np.mean(costs))
+
+
 def test_values_outside_the_domain_count_for_nothing():
     rows = world.visits({1: [{"district": "nowhere"}], 2: [{"district": "east"}], 3: [{"district": None}]})
     _, measured = answer("SELECT COUNT(DISTINCT district) AS d FROM visits", table=world.table(rows))
