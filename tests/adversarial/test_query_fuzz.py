@@ -233,6 +233,8 @@ def test_the_sql_for_the_engine_is_ours(sql):
             "max",
             "sqrt",
             "ceil",
+            "USING",
+            "MATERIALIZED",
             "BY",
             "ALL",
             "UNION",
