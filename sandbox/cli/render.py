@@ -89,6 +89,14 @@ def quote_tables(quote: JobQuote) -> list[Table | Text]:
         parts.append(Text(f"keys: {keys.get(q.keys, q.keys)}; bound: {q.bounding}"))
         parts += [Text(f"note: {note}") for note in q.notes]
     parts += [_blocks_table(quotes) for quotes in quote.blocks]
+    if quote.needed is not None:
+        needed = quote.needed.to_record()
+        parts.append(
+            Text(
+                f"± {float(quote.needed.within):.3g} of each value in a cell of {needed['cell']:,} rows needs "
+                f"ρ {rho_text(quote.needed.loss)} (ε {needed['epsilon']} at δ {needed['delta']}) 所需预算"
+            )
+        )
     clauses = ", ".join(quote.decision.clauses)
     word = Text("allowed 允许", style="green") if quote.allowed else Text("not allowed 不允许", style="red")
     parts.append(

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,6 +71,11 @@ def quote(
     delta: DeltaOption = "1e-7",
     agreement: AgreementOption = None,
     rows: RowsOption = None,
+    within: Annotated[
+        str | None, typer.Option(help="With --sql: say how much loss gives this error, as in 2%.")
+    ] = None,
+    cell: Annotated[int, typer.Option(help="With --within: in a cell of so many rows.", min=1)] = 1000,
+    weights: Annotated[str | None, typer.Option(help="With --sql: split the loss over the values, as in 3,1.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a job would cost, whether it is allowed, and how good its answer would be; costs nothing 报价."""
@@ -78,10 +84,15 @@ def quote(
     from sandbox.jobs.specify import specify
     from sandbox.service.compose import open_records
 
+    if sql is not None and weights is not None:
+        sql = f"{sql.rstrip().rstrip(';')} SETTINGS weights = ({weights})"
+    wanted = None if within is None else (share_of(within), cell)
+    if wanted is not None and sql is not None and epsilon is None:
+        epsilon = "1"
     with open_records(session.state) as records:
         asked = read_job(records, job, sql, epsilon, delta, agreement, rows)
         spec = specify(records, asked.job, asked.code)
-        quoted = quote_job(records, spec, asked.code, operator=operator_of(records, spec))
+        quoted = quote_job(records, spec, asked.code, operator=operator_of(records, spec), wanted=wanted)
     if as_json:
         print_json(quoted.to_record())
         return
@@ -216,6 +227,16 @@ def read_job(
         parsed = load_job(read_text(job), job.name)
         return Asked(parsed, read_text(job.parent / parsed.code))
     return Asked(question_job(records, epsilon, delta, agreement, rows), str(sql))
+
+
+def share_of(text: str) -> Fraction:
+    """Return the share that `2%` or `0.02` writes."""
+    from sandbox.model.exact import parse_exact
+
+    share = parse_exact(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+    if not 0 < share < 1:
+        raise InputError(f"`{text}` is no share between 0 and 1", hint="write 2% or 0.02", code="input.usage")
+    return share
 
 
 def operator_of(records: Any, spec: JobSpec) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from policies.decide import Decision, decide
@@ -14,11 +15,12 @@ from sandbox.jobs.engine import Records
 from sandbox.jobs.registry import agreement_of, profile_of
 from sandbox.jobs.stages import Reads
 from sandbox.model.description import DatasetDescription
-from sandbox.model.exact import parse_exact
+from sandbox.model.exact import format_exact, parse_exact
 from sandbox.model.job import JobSpec
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
 from sandbox.model.question import Quote
 from sandbox.privacy.accounting import people_loss
+from sandbox.privacy.accuracy import least_loss, proposals
 from sandbox.privacy.blocks_quote import QuotedBlocks, quote_blocks
 from sandbox.privacy.plan import plan_query
 from sandbox.privacy.quote import quote_plan
@@ -40,6 +42,21 @@ class AccountLine:
 
 
 @dataclass(frozen=True, slots=True)
+class NeededLoss:
+    """The least loss for which every value of a cell of `cell` rows is within `within` of itself, 95 times of 100."""
+
+    within: Fraction
+    cell: int
+    loss: PrivacyLoss
+
+    def to_record(self) -> dict[str, Any]:
+        """Return it as `--json` prints it."""
+        epsilon, delta = people_loss(self.loss)
+        within = format_exact(self.within)
+        return {"within": within, "cell": self.cell, "loss": self.loss.to_record(), "epsilon": epsilon, "delta": delta}
+
+
+@dataclass(frozen=True, slots=True)
 class JobQuote:
     """The whole quote of a job.
 
@@ -51,6 +68,7 @@ class JobQuote:
         accounts: what the job would draw on.
         question: the expected error of an SQL job's answer; None for a program, whose questions are its own.
         blocks: for each question to blocks that a program spells out, the noise for several numbers of blocks.
+        needed: the least loss for a wanted accuracy, where one was asked for.
     """
 
     loss: PrivacyLoss
@@ -61,6 +79,7 @@ class JobQuote:
     accounts: tuple[AccountLine, ...]
     question: Quote | None
     blocks: tuple[tuple[QuotedBlocks, ...], ...] = ()
+    needed: NeededLoss | None = None
 
     @property
     def allowed(self) -> bool:
@@ -88,11 +107,21 @@ class JobQuote:
             ],
             "question": None if self.question is None else self.question.to_record(),
             "blocks": [[quoted.to_record() for quoted in quotes] for quotes in self.blocks],
+            "needed": None if self.needed is None else self.needed.to_record(),
         }
 
 
-def quote_job(records: Records, spec: JobSpec, code: str, *, operator: str) -> JobQuote:
+def quote_job(
+    records: Records, spec: JobSpec, code: str, *, operator: str, wanted: tuple[Fraction, int] | None = None
+) -> JobQuote:
     """Return the quote of a job; nothing is logged, opened or spent.
+
+    Args:
+        records: the log and its documents.
+        spec: the job's terms.
+        code: its code.
+        operator: who would submit it.
+        wanted: for an SQL job, the accuracy as a share of each value, and rows of the cell that it is wanted for.
 
     Raises:
         QueryError, ProgramError: the code is not in the language.
@@ -108,12 +137,16 @@ def quote_job(records: Records, spec: JobSpec, code: str, *, operator: str) -> J
         for d in descriptions
         for account in (f"agreement:{agreement.agreement}/{d.dataset}", f"dataset:{d.dataset}/{d.unit.kind}")
     )
-    question = None
+    question, needed = None, None
     if query is not None:
-        question = quote_plan(plan_query(query, spec.loss), profile_of(records, query.dataset))
+        profile = profile_of(records, query.dataset)
+        question = quote_plan(plan_query(query, spec.loss), profile)
+        question = replace(question, notes=(*question.notes, *proposals(query, spec.loss, profile)))
+        if wanted is not None:
+            needed = NeededLoss(*wanted, least_loss(query, *wanted, spec.loss.delta))
     epsilon, delta = people_loss(spec.loss)
     blocks = () if query is not None else _quote_blocks(records, spec, code, descriptions)
-    return JobQuote(spec.loss, epsilon, delta, reads, decision, accounts, question, blocks)
+    return JobQuote(spec.loss, epsilon, delta, reads, decision, accounts, question, blocks, needed)
 
 
 def _quote_blocks(

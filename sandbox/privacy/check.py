@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import NoReturn
 
 from sqlglot import exp
 
-from sandbox.errors import BoundError, QueryError
 from sandbox.model.description import DatasetDescription
 from sandbox.model.question import Question
 from sandbox.privacy import build
-from sandbox.privacy.algebra import Expr, NumberType, TruthType, column_names, present_columns
+from sandbox.privacy.aggregates import AggregateReader, bare, several_quantiles
+from sandbox.privacy.algebra import Expr, Op, column_names, present_columns
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
 from sandbox.privacy.keys import MAX_PUBLIC_CELLS, key_domain
 from sandbox.privacy.labels import aggregate_label, key_label
+from sandbox.privacy.lookup import join_public, public_tables
 from sandbox.privacy.parse import Text, known_arguments, parse_select
-from sandbox.privacy.query import (
-    Aggregate,
-    AggregateKind,
-    CheckedQuery,
-    GroupKey,
-    KeyMode,
-    Output,
-    Slot,
-)
+from sandbox.privacy.query import CheckedQuery, GroupKey, KeyMode, Label, Output, Settings, Slot
 from sandbox.privacy.render import weight
+from sandbox.privacy.step import UnitStep, read_step
 
 MAX_OUTPUTS = 64
 MAX_WEIGHT = 20_000
 _REFUSED_CLAUSES: dict[str, tuple[str, str, str]] = {
-    "joins": ("join", "a join is not in the language yet", "ask about one table"),
     "laterals": ("join", "a lateral join is not in the language", "ask about one table"),
-    "with_": ("subquery", "WITH is not in the language yet", "ask one question over one table"),
     "distinct": ("distinct", "SELECT DISTINCT would release rows", "GROUP BY the column and COUNT(*)"),
     "qualify": ("window", "QUALIFY is not in the language", "filter groups with HAVING"),
     "windows": ("window", "a window is not in the language", "use GROUP BY"),
@@ -43,7 +34,12 @@ _REFUSED_CLAUSES: dict[str, tuple[str, str, str]] = {
     "into": ("feature", "INTO is not in the language", "leave it out"),
     "locks": ("feature", "a lock is not in the language", "leave it out"),
 }
-_MIN_MAX = (exp.Min, exp.Max, exp.ArgMax, exp.ArgMin, exp.First, exp.Last, exp.AnyValue, exp.IgnoreNulls)
+
+NO_JOIN = (
+    "join",
+    "only a public table of the question itself can be joined",
+    "write WITH d(district, kind) AS (VALUES ('east', 'urban')) … JOIN d USING (district); ask each dataset apart",
+)
 
 
 def check_question(question: Question, tables: Mapping[str, DatasetDescription]) -> CheckedQuery:
@@ -59,9 +55,9 @@ def check_question(question: Question, tables: Mapping[str, DatasetDescription])
         QueryError: the text is not in the language; `details` has `line`, `column` and `found`.
         BoundError: no finite sensitivity follows, or the bound asked for is above the dataset's.
     """
-    text, select = parse_select(question.sql)
+    text, select, settings = parse_select(question.sql)
     try:
-        return _Checker(text, select, tables).check(question)
+        return _Checker(text, select, tables, question).check(settings)
     except RecursionError:
         raise text.refusal(
             None, "too_deep", "the question is nested too deep", "split it into simpler questions"
@@ -71,65 +67,138 @@ def check_question(question: Question, tables: Mapping[str, DatasetDescription])
 class _Checker:
     """Walks one SELECT; holds what the clauses have found so far."""
 
-    def __init__(self, text: Text, select: exp.Select, tables: Mapping[str, DatasetDescription]) -> None:
+    def __init__(
+        self, text: Text, select: exp.Select, tables: Mapping[str, DatasetDescription], question: Question
+    ) -> None:
         self.text = text
         self.select = select
+        self.question = question
+        self.step: UnitStep | None = None
+        self.ctes = self._ctes()
+        self.public = public_tables(text, list(self.ctes.values()))
         for name, (code, message, hint) in _REFUSED_CLAUSES.items():
             found = select.args.get(name)
             if found:
                 node = found[0] if isinstance(found, list) else found
                 raise text.refusal(node if isinstance(node, exp.Expr) else select, code, message, hint)
         known_arguments(
-            text, select, "expressions", "from_", "where", "group", "having", "order", "limit", "offset", "kind"
+            text,
+            select,
+            *("with_", "expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset", "kind"),
         )
         if select.args.get("kind"):
             raise text.refusal(select, "feature", "SELECT AS is not in the language", "name columns with AS")
         self.description, names = self._table(tables)
         self.translator = Translator(text, self.description, names)
-        self.filter = self._filter()
+        joined = self._joins()
+        self.filter = self._filter(joined)
         self.keys: list[Expr] = []
-        self.aggregates: list[Aggregate] = []
+        self.items = self._items()
+        self.reader = AggregateReader(
+            text, self.translator, self.description.unit.column, self.description.max_rows, self._item_named
+        )
 
-    def check(self, question: Question) -> CheckedQuery:
-        items = self._items()
-        self.keys = self._group(items)
-        outputs = tuple(self._output(alias, node) for alias, node in items)
+    def check(self, settings: Settings) -> CheckedQuery:
+        self.keys = self._group(self.items)
+        outputs = tuple(self._output(alias, node) for alias, node in self.items)
         self._check_outputs(outputs)
         finish = check_finish(self.text, self.select, outputs, self.slot, self.key_of)
         keys, mode = self._key_mode()
-        read = [*self.keys, *(a.argument for a in self.aggregates if a.argument is not None)]
+        aggregates = self.reader.aggregates
+        read = [*self.keys, *(a.argument for a in aggregates if a.argument is not None)]
+        read += [moment for aggregate in aggregates for moment in aggregate.moments]
         if self.filter is not None:
             read.append(self.filter)
         if sum(weight(expr) for expr in read) > MAX_WEIGHT:
             raise self.text.refusal(
                 self.select, "too_deep", "the question is too large", "split it into simpler questions"
             )
+        columns = frozenset().union(*(column_names(expr) for expr in read))
+        values = sum(not output.slot.is_key for output in outputs)
+        if settings.weights and len(settings.weights) != values:
+            raise self.text.refusal(
+                self.select,
+                "setting",
+                f"there are {values} value columns and {len(settings.weights)} weights",
+                "give one for each",
+            )
+        bound = self.description.bound
+        if self.step is None:
+            bound = bound.lowered(rows=self.question.rows, groups=self.question.groups)
         return CheckedQuery(
             dataset=self.description.dataset,
-            table=self.description.table,
+            table=self.description.table if self.step is None else self.step.base.table,
             unit_kind=self.description.unit.kind,
-            columns=tuple(sorted(frozenset().union(*(column_names(expr) for expr in read)))),
+            columns=tuple(sorted(columns if self.step is None else self.step.reads(columns))),
             filter=self.filter,
             keys=keys,
             key_mode=mode,
-            aggregates=tuple(self.aggregates),
+            aggregates=tuple(aggregates),
+            formulas=tuple(self.reader.formulas),
             outputs=outputs,
             finish=finish,
-            bound=self.description.bound.lowered(rows=question.rows, groups=question.groups),
+            bound=bound,
             max_rows=self.description.max_rows,
+            settings=settings,
+            source=None if self.step is None else self.step.sql(columns),
         )
+
+    def _ctes(self) -> dict[str, exp.CTE]:
+        clause = self.select.args.get("with_")
+        if clause is None:
+            return {}
+        known_arguments(self.text, clause, "expressions")
+        found: dict[str, exp.CTE] = {}
+        for cte in clause.expressions:
+            known_arguments(self.text, cte, "this", "alias")
+            if str(cte.alias).lower() in found:
+                raise self.text.refusal(cte, "name", "two parts of WITH have one name", "give each its own")
+            found[str(cte.alias).lower()] = cte
+        return found
+
+    def _joins(self) -> list[Expr]:
+        kept = []
+        for join in self.select.args.get("joins") or ():
+            node = join.this
+            table = self.public.get(str(node.name).lower()) if type(node) is exp.Table else None
+            if table is None:
+                raise self.text.refusal(join, *NO_JOIN)
+            name = str(node.alias or node.name).lower()
+            columns, condition = join_public(self.text, join, name, table, self.translator)
+            self.translator.joined[name] = columns
+            kept += [] if condition is None else [condition]
+        return kept
 
     def _table(self, tables: Mapping[str, DatasetDescription]) -> tuple[DatasetDescription, frozenset[str]]:
         source = self.select.args.get("from_")
         if source is None:
             raise self.text.refusal(self.select, "unknown_table", "the question names no table", "write FROM a table")
         node = source.this
+        inner = node.this if isinstance(node, exp.Subquery) else None
+        if type(node) is exp.Table and str(node.name).lower() in self.ctes:
+            known_arguments(self.text, node, "this", "alias")
+            inner = self.ctes[str(node.name).lower()].this
+        if isinstance(inner, exp.Select):
+            name = str(node.alias or node.name or "step").lower()
+            base, names = self._base(inner, tables)
+            bound = base.bound.lowered(rows=self.question.rows, groups=self.question.groups)
+            self.step = read_step(self.text, inner, name, base, names, bound)
+            return self.step.table, frozenset({name})
+        return self._base(self.select, tables)
+
+    def _base(
+        self, select: exp.Select, tables: Mapping[str, DatasetDescription]
+    ) -> tuple[DatasetDescription, frozenset[str]]:
+        source = select.args.get("from_")
+        node = None if source is None else source.this
         if isinstance(node, (exp.Subquery, exp.Select, exp.Values)):
-            raise self.text.refusal(node, "subquery", "a subquery is not in the language", "ask about one table")
+            raise self.text.refusal(
+                node, "subquery", "a question has two steps at most", "first GROUP BY the unit, then ask about units"
+            )
         if type(node) is not exp.Table or not isinstance(node.this, exp.Identifier):
             raise self.text.refusal(node, "unknown_table", "FROM takes the name of one table", "write FROM a table")
         if node.args.get("joins"):
-            raise self.text.refusal(node.args["joins"][0], *_REFUSED_CLAUSES["joins"])
+            raise self.text.refusal(node.args["joins"][0], *NO_JOIN)
         known_arguments(self.text, node, "this", "alias")
         name = str(node.this.this)
         described = tables.get(name) or tables.get(name.lower())
@@ -143,11 +212,12 @@ class _Checker:
             known_arguments(self.text, alias, "this")
         return described, frozenset({node.alias.lower() if node.alias else name.lower()})
 
-    def _filter(self) -> Expr | None:
+    def _filter(self, joined: list[Expr]) -> Expr | None:
         where = self.select.args.get("where")
-        if where is None:
+        conditions = [*([] if where is None else [self.translator.condition(where.this)]), *joined]
+        if not conditions:
             return None
-        condition = self.translator.condition(where.this)
+        condition = build.both(Op.AND, conditions)
         self.translator.present = present_columns(condition)
         return condition
 
@@ -160,9 +230,9 @@ class _Checker:
                 )
             if isinstance(node, exp.Alias):
                 known_arguments(self.text, node, "this", "alias")
-                items.append((node.alias, node.this))
+                items += several_quantiles(self.text, node.alias, node.this)
             else:
-                items.append((None, node))
+                items += several_quantiles(self.text, None, node)
         if not items or len(items) > MAX_OUTPUTS:
             raise self.text.refusal(
                 self.select, "raw_rows", f"expected between 1 and {MAX_OUTPUTS} columns", "ask for fewer columns"
@@ -176,7 +246,7 @@ class _Checker:
         known_arguments(self.text, group, "expressions", "all")
         nodes = list(group.expressions)
         if group.args.get("all"):
-            nodes = [node for _, node in items if not _is_aggregate(node)]
+            nodes = [node for _, node in items if not self.reader.is_value(node)]
         keys: list[Expr] = []
         for node in nodes:
             expr = self.translator.translate(self._named(node, items))
@@ -195,13 +265,7 @@ class _Checker:
                     node, "group_key", "there is no column with this number", "count columns from 1"
                 )
             return items[int(position) - 1][1]
-        if isinstance(node, exp.Column) and isinstance(node.this, exp.Identifier) and not node.args.get("table"):
-            name = str(node.this.this).lower()
-            if self.description.column(name) is None and name != self.description.unit.column:
-                for alias, item in items:
-                    if alias is not None and alias.lower() == name:
-                        return item
-        return node
+        return self._item_named(node) or node
 
     def _output(self, alias: str | None, node: exp.Expr) -> Output:
         slot = self.slot(node)
@@ -210,10 +274,25 @@ class _Checker:
         if slot.is_key:
             label = key_label(self.description, self.keys[slot.index], alias)
         else:
-            label = aggregate_label(self.description, self.aggregates[slot.index], alias)
+            label = self._value_label(slot.index, alias)
         if not label.name.isprintable() or not 1 <= len(label.name) <= 64:
             raise self.text.refusal(node, "name", "a column's name is 1 to 64 printable characters", "name it with AS")
         return Output(label, slot)
+
+    def _value_label(self, index: int, alias: str | None) -> Label:
+        formula = self.reader.formulas[index]
+        if formula.index is not None:
+            return aggregate_label(self.description, self.reader.aggregates[formula.index], alias)
+        return Label(alias or f"value_{index + 1}", alias or f"value {index + 1}", alias or f"值{index + 1}")
+
+    def _item_named(self, node: exp.Expr) -> exp.Expr | None:
+        """Return what a bare name stands for in the SELECT list, where no column has that name."""
+        if not isinstance(node, exp.Column) or not isinstance(node.this, exp.Identifier) or node.args.get("table"):
+            return None
+        name = str(node.this.this).lower()
+        if self.description.column(name) is not None or name == self.description.unit.column:
+            return None
+        return next((item for alias, item in self.items if alias is not None and alias.lower() == name), None)
 
     def _refuse_raw(self, node: exp.Expr) -> NoReturn:
         if not column_names(self.translator.translate(node)):
@@ -226,7 +305,7 @@ class _Checker:
         )
 
     def _check_outputs(self, outputs: tuple[Output, ...]) -> None:
-        if not self.aggregates:
+        if not self.reader.aggregates:
             raise self.text.refusal(
                 self.select, "raw_rows", "the question has no aggregate", "add COUNT(*), SUM or AVG, and GROUP BY"
             )
@@ -239,14 +318,10 @@ class _Checker:
             seen.add(output.label.name.lower())
 
     def slot(self, node: exp.Expr) -> Slot | None:
-        """Return the slot of an aggregate (added if new) or of a group key, or None."""
-        while isinstance(node, exp.Paren):
-            node = node.this
-        if _is_aggregate(node):
-            aggregate = self._aggregate(node)
-            if aggregate not in self.aggregates:
-                self.aggregates.append(aggregate)
-            return Slot(is_key=False, index=self.aggregates.index(aggregate))
+        """Return the slot of a value (its aggregates added if new) or of a group key, or None."""
+        node = bare(node)
+        if self.reader.is_value(node):
+            return Slot(is_key=False, index=self.reader.index(node))
         if not self.keys:
             return None
         expr = self.translator.translate(node)
@@ -255,80 +330,6 @@ class _Checker:
     def key_of(self, slot: Slot) -> Expr | None:
         """Return the expression of a key slot, or None for an aggregate."""
         return self.keys[slot.index] if slot.is_key else None
-
-    def _aggregate(self, node: exp.Expr) -> Aggregate:
-        if isinstance(node, exp.Filter):
-            known_arguments(self.text, node, "this", "expression")
-            condition = self.translator.condition(node.expression.this)
-            return self._filtered(self._aggregate(node.this), condition, node)
-        if isinstance(node, _MIN_MAX):
-            raise self.text.refusal(
-                node,
-                "minmax",
-                "MIN, MAX and single values would release one row's value",
-                "ask for AVG, or for COUNT(*) by group of FLOOR(x / 10)",
-            )
-        if isinstance(node, exp.Count):
-            return self._count(node)
-        if isinstance(node, (exp.Sum, exp.Avg)):
-            known_arguments(self.text, node, "this")
-            kind = AggregateKind.SUM if isinstance(node, exp.Sum) else AggregateKind.MEAN
-            return Aggregate(kind, self._number(node))
-        name = node.sql_name() if isinstance(node, exp.Func) else "this"
-        raise self.text.refusal(
-            node,
-            "unknown_function",
-            f"the aggregate `{name[:40]}` is not in the language",
-            "known are COUNT, COUNT(DISTINCT unit), SUM and AVG",
-        )
-
-    def _number(self, node: exp.Expr) -> Expr:
-        if isinstance(node.this, exp.Distinct):
-            raise self.text.refusal(node, "distinct", "DISTINCT is only for counting units", "leave DISTINCT out")
-        expr = self.translator.translate(node.this)
-        if isinstance(expr.type, TruthType):
-            hint = "write CASE WHEN condition THEN 1 ELSE 0 END"
-            raise self.text.placed(build.type_error("SUM and AVG need a number, got a truth value", hint), node)
-        try:
-            of = build.number_type(expr, "SUM and AVG")
-            self._check_size(of)
-        except (QueryError, BoundError) as error:
-            raise self.text.placed(error, node) from None
-        return expr
-
-    def _check_size(self, of: NumberType) -> None:
-        largest = max(abs(of.lower), abs(of.upper), of.upper - of.lower)
-        if largest * max(1, self.description.max_rows) >= 2**62:
-            raise BoundError(
-                "a total could grow beyond 62 bits",
-                hint="narrow the values first, as in SUM(LEAST(GREATEST(x, 0), 1000))",
-                code="privacy.bound.overflow",
-            )
-
-    def _count(self, node: exp.Count) -> Aggregate:
-        known_arguments(self.text, node, "this")
-        if isinstance(node.this, exp.Star):
-            return Aggregate(AggregateKind.COUNT)
-        if not isinstance(node.this, exp.Distinct):
-            expr = self.translator.translate(node.this)
-            return Aggregate(AggregateKind.COUNT, expr if expr.nullable else None)
-        known_arguments(self.text, node.this, "expressions")
-        unit = self.description.unit.column
-        inner = node.this.expressions
-        one = inner[0] if len(inner) == 1 else None
-        if isinstance(one, exp.Column) and isinstance(one.this, exp.Identifier) and one.name.lower() == unit:
-            table = one.args.get("table")
-            if table is None or str(table.this).lower() in self.translator.names:
-                return Aggregate(AggregateKind.UNITS)
-        raise self.text.refusal(
-            node, "distinct", "COUNT(DISTINCT …) counts units only", f"write COUNT(DISTINCT {unit}), or GROUP BY"
-        )
-
-    def _filtered(self, aggregate: Aggregate, condition: Expr, node: exp.Expr) -> Aggregate:
-        if aggregate.kind is AggregateKind.UNITS:
-            raise self.text.refusal(node, "feature", "FILTER on a count of units is not in the language", "use WHERE")
-        argument = build.number(Fraction(1)) if aggregate.argument is None else aggregate.argument
-        return Aggregate(aggregate.kind, build.case([(condition, argument)], build.nothing()))
 
     def _key_mode(self) -> tuple[tuple[GroupKey, ...], KeyMode]:
         if not self.keys:
@@ -340,11 +341,3 @@ class _Checker:
         if cells <= MAX_PUBLIC_CELLS:
             return keys, KeyMode.PUBLIC
         return tuple(GroupKey(key.expr, None) for key in keys), KeyMode.PRIVATE
-
-
-def _is_aggregate(node: exp.Expr) -> bool:
-    while isinstance(node, exp.Paren):
-        node = node.this
-    if isinstance(node, exp.Filter):
-        return True
-    return isinstance(node, (exp.AggFunc, exp.CountIf, *_MIN_MAX)) and not isinstance(node, exp.Window)

@@ -6,25 +6,34 @@ Intervals cover the noise, not the bias of the contribution bound, which the not
   least 95 % for every scale.
 - A mean is a ratio of a noisy sum S and a noisy count N.  Its standard error is the delta method's; its interval is
   Fieller's, which stays honest when N is small: where N is within its own noise of zero, it is the whole public range.
-
-Source: Fieller 1954, "Some problems in interval estimation".
+- A variance, covariance or correlation is made of such means.  Its interval is the delta method's where N and the means
+  are known well enough for that to hold, else the whole range (`docs/proofs/variance.md`).
+- A quantile lies where the noisy counts below it leave it; its standard error is its interval's (`histogram.py`).
+- Arithmetic between values follows `jet.py`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from sandbox.model.question import Cell
-from sandbox.privacy.query import AggregateKind
-from sandbox.privacy.statistics import Estimate
+from sandbox.privacy import jet as jets
+from sandbox.privacy.histogram import place_quantile
+from sandbox.privacy.jet import Jet, Z, root_up
+from sandbox.privacy.query import AggregateKind, Formula, FormulaOp
+from sandbox.privacy.statistics import Estimate, Moment
 
-Z = Fraction(1_959_964, 1_000_000)
-"""The 97.5 % point of the normal law, rounded up."""
+__all__ = ["MISSING", "Value", "Z", "as_cell", "as_float", "root_up", "value_of"]
 
-_STEPS = 64
+INTEGERS = {AggregateKind.COUNT, AggregateKind.UNITS, AggregateKind.DISTINCT}
+"""What is a whole number."""
+
+_KNOWN = 10
+"""A count or mean is known well where its noise is below one part in this many, of itself or of its range."""
+_LARGEST = 10**300
+"""Beyond this a value does not fit a float, and is not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,60 +49,195 @@ class Value:
 MISSING = Value(None, None, None, None)
 
 
-def root_up(square: Fraction) -> Fraction:
-    """Return a square root, rounded up to 2**-64; the same on every machine."""
-    scaled = (square.numerator << (2 * _STEPS)) // square.denominator
-    return Fraction(math.isqrt(scaled) + 1, 1 << _STEPS) if square else Fraction(0)
+def value_of(
+    formula: Formula, estimates: Sequence[Estimate], noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]
+) -> Value:
+    """Return the value that a formula makes of one cell's noisy statistics."""
+    found = _formula(formula, estimates, noisy, sigmas)
+    if found is None:
+        return MISSING
+    lower, upper = jets.interval_of(found, sigmas)
+    value = Value(found.amount, jets.error_of(found, sigmas), lower, upper)
+    parts = (value.amount, value.standard_error, value.lower, value.upper)
+    return value if all(part is not None and abs(part) < _LARGEST for part in parts) else MISSING
 
 
-def value_of(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fraction]) -> Value:
-    """Return the value that an estimate makes of one cell's noisy statistics."""
-    if estimate.kind is AggregateKind.MEAN:
-        return _mean(estimate, noisy, sigmas)
-    amount = variance = Fraction(0)
+def _formula(
+    formula: Formula, estimates: Sequence[Estimate], noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]
+) -> Jet | None:
+    if formula.op is FormulaOp.AGGREGATE:
+        assert formula.index is not None
+        return estimate_jet(estimates[formula.index], noisy, sigmas)
+    if formula.op is FormulaOp.LITERAL:
+        assert formula.amount is not None
+        return jets.constant(formula.amount)
+    left, right = (_formula(argument, estimates, noisy, sigmas) for argument in formula.args)
+    if left is None or right is None:
+        return None
+    match formula.op:
+        case FormulaOp.ADD:
+            return jets.added(left, right)
+        case FormulaOp.SUBTRACT:
+            return jets.added(left, jets.scaled(right, Fraction(-1)))
+        case FormulaOp.MULTIPLY:
+            return jets.multiplied(left, right)
+        case _:
+            return jets.divided(left, right, sigmas)
+
+
+def estimate_jet(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
+    """Return what one aggregate's estimate makes of noisy statistics, or None where it cannot be given."""
+    match estimate.kind:
+        case AggregateKind.MEAN:
+            return _mean(estimate, noisy, sigmas)
+        case AggregateKind.VARIANCE:
+            return _variance(estimate, noisy, sigmas)
+        case AggregateKind.DEVIATION:
+            found = _variance(estimate, noisy, sigmas)
+            return None if found is None else jets.rooted(found, sigmas)
+        case AggregateKind.COVARIANCE:
+            return _covariance(estimate, noisy, sigmas)
+        case AggregateKind.CORRELATION:
+            return _correlation(estimate, noisy, sigmas)
+        case AggregateKind.QUANTILE:
+            return _quantile(estimate, noisy, sigmas)
+        case _:
+            return _linear(estimate, noisy)
+
+
+def _linear(estimate: Estimate, noisy: Sequence[Fraction | int]) -> Jet:
+    found = jets.constant(Fraction(0))
     if estimate.sum is not None:
-        amount += noisy[estimate.sum]
-        variance += sigmas[estimate.sum] ** 2
+        found = jets.measured(estimate.sum, noisy[estimate.sum])
     if estimate.count is not None:
-        weight = 1 if estimate.sum is None else estimate.centre
-        amount += weight * noisy[estimate.count]
-        variance += weight**2 * sigmas[estimate.count] ** 2
-    error = root_up(variance)
-    half = math.ceil(Z * error)
-    step = estimate.resolution
-    return Value(amount * step, error * step, (amount - half) * step, (amount + half) * step)
+        weight = Fraction(1 if estimate.sum is None else estimate.centre)
+        found = jets.added(found, jets.scaled(jets.measured(estimate.count, noisy[estimate.count]), weight))
+    # The interval moves in whole steps of the total, whatever the count beside it weighs.
+    return jets.scaled(Jet(found.amount, found.slopes, affine=True, grain=Fraction(1)), estimate.resolution)
 
 
-def _mean(estimate: Estimate, noisy: Sequence[int], sigmas: Sequence[Fraction]) -> Value:
+def _mean(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
     assert estimate.sum is not None
     assert estimate.count is not None
-    total, count = noisy[estimate.sum], noisy[estimate.count]
-    if count <= 0:
-        return MISSING
-    total_variance, count_variance = sigmas[estimate.sum] ** 2, sigmas[estimate.count] ** 2
-    ratio = Fraction(total, count)
-    error = root_up((total_variance + ratio**2 * count_variance) / count**2)
-    lowest, highest = Fraction(estimate.lower), Fraction(estimate.upper)
-    low, high = lowest - estimate.centre, highest - estimate.centre
-    free = count**2 - Z**2 * count_variance
-    lower, upper = low, high
-    if free > 0:
-        inner = (total * count) ** 2 - free * (total**2 - Z**2 * total_variance)
-        spread = root_up(max(Fraction(0), inner))
-        lower = min(max((total * count - spread) / free, low), high)
-        upper = max(min((total * count + spread) / free, high), low)
-    amount = min(max(ratio, low), high)
-    step, centre = estimate.resolution, estimate.centre
-    error = min(error, highest - lowest)
-    return Value((centre + amount) * step, error * step, (centre + lower) * step, (centre + upper) * step)
+    total = jets.measured(estimate.sum, noisy[estimate.sum])
+    count = jets.measured(estimate.count, noisy[estimate.count])
+    if count.amount <= 0:
+        return None
+    low, high = Fraction(estimate.lower - estimate.centre), Fraction(estimate.upper - estimate.centre)
+    ratio = total.amount / count.amount
+    slopes = {estimate.sum: 1 / count.amount, estimate.count: -ratio / count.amount}
+    found = Jet(ratio, slopes, interval=jets.fieller(total, count, sigmas) or (low, high))
+    held = jets.within(found, low, high, sigmas)
+    return jets.scaled(jets.added(held, jets.constant(Fraction(estimate.centre))), estimate.resolution)
 
 
-def as_cell(estimate: Estimate, amount: Fraction | None) -> Cell:
+def _quantile(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
+    assert estimate.tree is not None
+    assert estimate.fraction is not None
+    placed = place_quantile(estimate.tree, estimate.fraction, [int(amount) for amount in noisy], sigmas, Z)
+    if placed is None:
+        return None
+    error = (placed.upper - placed.lower) / (2 * Z)
+    found = Jet(placed.amount, interval=(placed.lower, placed.upper), error=error)
+    return jets.scaled(found, estimate.resolution)
+
+
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """Means of moments over one count.
+
+    Attributes:
+        means: of the moments, in order; the first ones are shifted by their centres.
+        correction: n / (n - 1) for a sample, else 1.
+        sure: whether the count and the first means are known well enough for the delta method.
+    """
+
+    means: tuple[Jet, ...]
+    correction: Fraction
+    sure: bool
+
+
+def _means(
+    estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction], first: int
+) -> _Means | None:
+    assert estimate.count is not None
+    count = jets.measured(estimate.count, noisy[estimate.count])
+    if count.amount <= (0 if estimate.population else 1):
+        return None
+    found: list[Jet] = []
+    sure = count.amount > _KNOWN * sigmas[estimate.count]
+    for place, moment in enumerate(estimate.moments):
+        total = jets.measured(moment.sum, noisy[moment.sum])
+        ratio = total.amount / count.amount
+        mean = Jet(ratio, {moment.sum: 1 / count.amount, estimate.count: -ratio / count.amount})
+        if place < first:
+            width = Fraction(moment.upper - moment.lower)
+            sure = sure and jets.error_of(mean, sigmas) * _KNOWN * 2 < width
+        else:
+            # The first means stay shifted, as the products that are compared with them were.
+            mean = jets.added(mean, jets.constant(Fraction(moment.centre)))
+        found.append(jets.scaled(mean, moment.resolution))
+    correction = Fraction(1) if estimate.population else count.amount / (count.amount - 1)
+    return _Means(tuple(found), correction, sure)
+
+
+def _spread(moment: Moment) -> Fraction:
+    """Return the largest deviation of a moment from the middle of its range."""
+    return max(moment.upper - moment.centre, moment.centre - moment.lower) * moment.resolution
+
+
+def _held(found: Jet, low: Fraction, high: Fraction, sigmas: Sequence[Fraction], *, sure: bool) -> Jet:
+    if not sure:
+        found = Jet(found.amount, found.slopes, interval=(low, high), error=found.error)
+    return jets.within(found, low, high, sigmas)
+
+
+def _variance(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
+    means = _means(estimate, noisy, sigmas, first=1)
+    if means is None:
+        return None
+    mean, square = means.means
+    found = jets.added(square, jets.scaled(jets.multiplied(mean, mean), Fraction(-1)))
+    found = jets.scaled(found, means.correction)
+    highest = _spread(estimate.moments[0]) ** 2 * means.correction
+    return _held(found, Fraction(0), highest, sigmas, sure=means.sure)
+
+
+def _covariance(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
+    means = _means(estimate, noisy, sigmas, first=2)
+    if means is None:
+        return None
+    found = _comoment(means.means[0], means.means[1], means.means[2])
+    highest = _spread(estimate.moments[0]) * _spread(estimate.moments[1]) * means.correction
+    return _held(jets.scaled(found, means.correction), -highest, highest, sigmas, sure=means.sure)
+
+
+def _correlation(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
+    means = _means(estimate, noisy, sigmas, first=2)
+    if means is None:
+        return None
+    one, other, both, square, other_square = means.means
+    spread, other_spread = _comoment(one, one, square), _comoment(other, other, other_square)
+    if spread.amount <= 0 or other_spread.amount <= 0:
+        return None
+    scale = jets.rooted(jets.multiplied(spread, other_spread), sigmas)
+    found = jets.divided(_comoment(one, other, both), scale, sigmas)
+    if found is None:
+        return None
+    sure = means.sure and all(jets.error_of(part, sigmas) * _KNOWN < part.amount * 2 for part in (spread, other_spread))
+    return _held(found, Fraction(-1), Fraction(1), sigmas, sure=sure)
+
+
+def _comoment(one: Jet, other: Jet, both: Jet) -> Jet:
+    return jets.added(both, jets.scaled(jets.multiplied(one, other), Fraction(-1)))
+
+
+def as_cell(estimate: Estimate | None, amount: Fraction | None) -> Cell:
     """Return the cell that people get: an integer for a count, else a float."""
     if amount is None:
         return None
-    if estimate.kind in {AggregateKind.COUNT, AggregateKind.UNITS}:
-        return int(amount)
+    if estimate is not None and estimate.kind in INTEGERS:
+        return round(amount)
     return float(amount)
 
 

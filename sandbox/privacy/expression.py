@@ -59,12 +59,14 @@ class Translator:
         description: the table.
         names: the names that may qualify a column.
         present: columns that the WHERE keeps only where they are not NULL.
+        joined: name of a public table to its columns, as expressions of a row.
     """
 
     text: Text
     description: DatasetDescription
     names: frozenset[str]
     present: frozenset[str] = frozenset()
+    joined: dict[str, dict[str, Expr]] = field(default_factory=dict)
     _depth: int = field(default=0)
 
     def translate(self, node: exp.Expr) -> Expr:
@@ -104,8 +106,8 @@ class Translator:
             raise self.text.refusal(
                 node,
                 "aggregate_place",
-                "an aggregate cannot stand inside another expression, a WHERE or a GROUP BY",
-                "give each aggregate its own column and compute with the answers, or filter with HAVING",
+                "an aggregate cannot stand inside a function, another aggregate, a WHERE or a GROUP BY",
+                "only + - * / may stand between aggregates; filter groups with HAVING",
             )
         if isinstance(node, exp.Func):
             name = str(node.this) if isinstance(node, exp.Anonymous) else node.sql_name()
@@ -120,6 +122,8 @@ class Translator:
             raise self.text.refusal(node, "raw_rows", "`*` would release rows", "name what you want to know")
         name = str(node.this.this).lower()
         table = node.args.get("table")
+        if (found := self._joined_column(name, None if table is None else str(table.this).lower())) is not None:
+            return found
         if table is not None and str(table.this).lower() not in self.names:
             raise self.text.refusal(
                 node, "unknown_table", f"there is no table `{table.this}` here", "use the name that stands after FROM"
@@ -138,6 +142,12 @@ class Translator:
                 node, "unknown_column", f"there is no column `{name[:64]}`", f"the columns are {known}"
             )
         return build.column(described, nullable=described.nullable and name not in self.present)
+
+    def _joined_column(self, name: str, table: str | None) -> Expr | None:
+        if table is None and (self.description.column(name) is not None or name == self.description.unit.column):
+            return None
+        places = [self.joined[table]] if table in self.joined else list(self.joined.values()) if table is None else []
+        return next((columns[name] for columns in places if name in columns), None)
 
     def _literal(self, node: exp.Expr) -> Expr:
         known_arguments(self.text, node, "this", "is_string")
@@ -201,9 +211,9 @@ class Translator:
 
     def _pair(self, left_node: exp.Expr, right_node: exp.Expr) -> tuple[Expr, Expr]:
         left, right = self.translate(left_node), self.translate(right_node)
-        return self._meeting(left, left_node, right), self._meeting(right, right_node, left)
+        return self.meeting(left, left_node, right), self.meeting(right, right_node, left)
 
-    def _meeting(self, expr: Expr, node: exp.Expr, other: Expr) -> Expr:
+    def meeting(self, expr: Expr, node: exp.Expr, other: Expr) -> Expr:
         """Read a text literal as a date beside a date, and check it against the domain beside a category."""
         if expr.op is not Op.LITERAL or not isinstance(expr.value, str):
             return expr
@@ -259,7 +269,7 @@ class Translator:
         expr = self.translate(node.this)
         values = []
         for item in node.expressions:
-            value = self._meeting(self.translate(item), item, expr)
+            value = self.meeting(self.translate(item), item, expr)
             if value.op is not Op.LITERAL or value.nullable:
                 raise self.text.refusal(item, "literal", "IN takes literal values", "write IN ('a', 'b')")
             values.append(value)

@@ -18,6 +18,7 @@ from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
 from sandbox.privacy.query import KeyMode
 from sandbox.privacy.release import NoisyCell, release_answer
+from sandbox.privacy.vectors import Vector, entries, gather, scatter, vector_width
 
 SEALED_VERSION = 1
 _LARGEST = 2**62
@@ -33,12 +34,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    key: Key
-    exact: tuple[int, ...]
-    noise: tuple[int, ...]
+    """One group: its exact vector (`vectors.py`), and the noise of each of its entries."""
 
-    def noisy(self) -> NoisyCell:
-        return NoisyCell(self.key, tuple(e + n for e, n in zip(self.exact, self.noise, strict=True)))
+    key: Key
+    exact: Vector
+    noise: Vector
+
+    def noisy(self, plan: Plan) -> NoisyCell:
+        held = (_held(amount) for amount in entries(plan, self.exact))
+        return NoisyCell(self.key, tuple(e + n for e, n in zip(held, self.noise, strict=True)))
 
 
 def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Profile | None = None) -> Measured:
@@ -60,12 +64,12 @@ def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Prof
         if plan.key_mode is KeyMode.PRIVATE
         else _noisy_public(plan, partials, noise)
     )
-    answer = release_answer(plan, [cell.noisy() for cell in cells], profile)
+    answer = release_answer(plan, [cell.noisy(plan) for cell in cells], profile)
     sealed = {
         "v": SEALED_VERSION,
         "plan": plan.digest(),
         "partials": partials.digest(),
-        "candidates": str(len(partials.cells)),
+        "candidates": str(len({key[: len(plan.keys)] for key in partials.cells})),
         "profile": None if profile is None else profile.to_record(),
         "cells": [
             {"key": list(c.key), "exact": [str(e) for e in c.exact], "noise": [str(n) for n in c.noise]} for c in cells
@@ -90,19 +94,21 @@ def _held(amount: int) -> int:
 
 def _noisy_public(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_Cell]:
     keys = public_keys(plan)
-    zeros = (0,) * len(plan.statistics)
-    exact = [tuple(_held(amount) for amount in partials.cells.get(key, zeros)) for key in keys]
+    zeros = (0,) * vector_width(plan)
+    found = gather(plan, partials)
+    exact = [tuple(_held(amount) for amount in found.get(key, zeros)) for key in keys]
     return _with_noise(plan, keys, exact, noise, first=0)
 
 
 def _noisy_private(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_Cell]:
     assert plan.threshold is not None
     first = plan.statistics[0]
-    counts = {join_key(key): _held(amounts[0]) for key, amounts in partials.cells.items() if amounts[0] > 0}
+    found = gather(plan, partials)
+    counts = {join_key(key): _held(amounts[0]) for key, amounts in found.items() if amounts[0] > 0}
     released = noise.thresholded(counts, sigma=first.sigma, threshold=plan.threshold, rho=first.rho)
     texts = sorted(released)
     keys = [split_key(text, len(plan.keys)) for text in texts]
-    exact = [tuple(_held(amount) for amount in partials.cells[key]) for key in keys]
+    exact = [tuple(_held(amount) for amount in found[key]) for key in keys]
     cells = _with_noise(plan, keys, exact, noise, first=1)
     return [
         _Cell(cell.key, cell.exact, (released[text] - cell.exact[0], *cell.noise))
@@ -111,24 +117,28 @@ def _noisy_private(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_
 
 
 def _with_noise(
-    plan: Plan, keys: Sequence[Key], exact: Sequence[tuple[int, ...]], noise: NoiseSource, *, first: int
+    plan: Plan, keys: Sequence[Key], exact: Sequence[Vector], noise: NoiseSource, *, first: int
 ) -> list[_Cell]:
-    """Add noise to the statistics from `first` on."""
-    columns = []
-    for index in range(first, len(plan.statistics)):
-        planned = plan.statistics[index]
-        values = [row[index] for row in exact]
-        if planned.sigma == 0:
-            columns.append([0] * len(values))
-            continue
-        noisy = noise.gaussian(
-            values,
-            sigma=planned.sigma,
-            sensitivity_squared=planned.statistic.sensitivity_squared,
-            rho=planned.rho,
-        )
-        columns.append([n - v for n, v in zip(noisy, values, strict=True)])
-    return [_Cell(key, row, tuple(c[i] for c in columns)) for i, (key, row) in enumerate(zip(keys, exact, strict=True))]
+    """Draw the noise of the statistics from `first` on: one call for each, over all cells."""
+    whole = [[_held(amount) for amount in entries(plan, vector)] for vector in exact]
+    drawn: list[list[int]] = [[] for _ in keys]
+    start = sum(planned.statistic.width for planned in plan.statistics[:first])
+    for planned in plan.statistics[first:]:
+        width = planned.statistic.width
+        values = [amount for row in whole for amount in row[start : start + width]]
+        noisy = values
+        if planned.sigma != 0:
+            noisy = noise.gaussian(
+                values,
+                sigma=planned.sigma,
+                sensitivity_squared=planned.statistic.sensitivity_squared,
+                rho=planned.rho,
+            )
+        changes = [n - v for n, v in zip(noisy, values, strict=True)]
+        for index in range(len(keys)):
+            drawn[index] += changes[index * width : (index + 1) * width]
+        start += width
+    return [_Cell(key, vector, tuple(row)) for key, vector, row in zip(keys, exact, drawn, strict=True)]
 
 
 def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str, Any]) -> None:
@@ -141,21 +151,25 @@ def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str,
     """
     cells, candidates, profile = _parse_sealed(plan, sealed)
     _check_keys(plan, cells)
+    start = 0
     for index, planned in enumerate(plan.statistics):
         chosen = plan.key_mode is KeyMode.PRIVATE and index == 0
+        stop = start + planned.statistic.width
+        drawn = [amount for cell in cells for amount in cell.noise[start:stop]]
+        start = stop
         check_fit(
-            [cell.noise[index] for cell in cells],
+            drawn,
             planned.sigma,
-            drawn=candidates if chosen else len(cells),
+            drawn=candidates if chosen else len(drawn),
             selected=chosen,
             place=f"statistic {index}",
             share=len(plan.statistics),
         )
     if plan.key_mode is not KeyMode.PRIVATE:
-        exact = Partials(plan.digest(), {cell.key: cell.exact for cell in cells})
+        exact = scatter(plan, {cell.key: cell.exact for cell in cells})
         if exact.digest() != sealed["partials"]:
             raise _mismatch("the sealed integers are not those that their digest names", "partials")
-    expected = release_answer(plan, [cell.noisy() for cell in cells], profile).to_record()
+    expected = release_answer(plan, [cell.noisy(plan) for cell in cells], profile).to_record()
     _compare(plan, expected, answer_record)
 
 
@@ -194,8 +208,8 @@ def _parse_sealed(plan: Plan, sealed: dict[str, Any]) -> tuple[list[_Cell], int,
         profile = None if sealed["profile"] is None else Profile.parse(sealed["profile"])
     except (CanonicalError, KeyError, TypeError, ValueError) as error:
         raise _mismatch("the sealed record is malformed", "sealed") from error
-    width = len(plan.statistics)
-    if any(len(cell.exact) != width or len(cell.noise) != width for cell in cells):
+    width, drawn = vector_width(plan), len(plan.entry_sigmas())
+    if any(len(cell.exact) != width or len(cell.noise) != drawn for cell in cells):
         raise _mismatch("the sealed cells have the wrong width", "sealed")
     if candidates < len(cells) and plan.key_mode is KeyMode.PRIVATE:
         raise _mismatch("more keys were released than there were", "candidates")

@@ -7,12 +7,13 @@ from fractions import Fraction
 
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
-from sandbox.privacy.query import AggregateKind, KeyMode
+from sandbox.privacy.query import AggregateKind, Bounding, KeyMode
+from sandbox.privacy.showing import showing_notes
 
 
 def answer_notes(plan: Plan, profile: Profile | None) -> tuple[str, ...]:
     """Return the notes that an answer carries; a function of public facts."""
-    notes = [*bias_notes(plan, profile), *key_notes(plan)]
+    notes = [*bias_notes(plan, profile), *key_notes(plan), *showing_notes(plan)]
     notes.append("the 95 % intervals cover the noise, and not what the contribution bound left out")
     if plan.finish.having is not None or plan.finish.limit is not None:
         notes.append("rows were chosen by their noisy values, so the values shown lean towards the choice")
@@ -25,6 +26,12 @@ def bias_notes(plan: Plan, profile: Profile | None) -> list[str]:
     if not plan.bounds_rows:
         return [f"no row was left out: {plan.bounding}"]
     notes = [f"of one {unit} at most {plan.bound.rows} rows in {plan.bound.groups} groups count ({plan.bounding})"]
+    if plan.settings.bounding is Bounding.RESCALE:
+        notes = [f"every row counts; one {unit} counts for what {plan.bound.rows} rows can bring at most"]
+        notes.append(
+            "totals come out low by what units beyond that lose, and means lean a little towards units below it"
+        )
+        return notes
     lost = None if profile is None else profile.lost_share(plan.bound.rows)
     if profile is None:
         notes.append("how many rows the bound leaves out is not known: the dataset has no profile yet")
@@ -54,7 +61,7 @@ def key_notes(plan: Plan) -> list[str]:
     notes = []
     if plan.key_mode is KeyMode.PUBLIC:
         notes.append(f"all {plan.cells} groups of the public domain are shown, empty ones too")
-    if any(estimate.kind is not AggregateKind.MEAN for estimate in plan.estimates):
+    if not plan.settings.nonnegative and any(e.kind is not AggregateKind.MEAN for e in plan.estimates):
         notes.append(
             "noise may make small counts and totals negative; they are not cut off, so that sums stay unbiased"
         )

@@ -17,6 +17,8 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from sandbox.errors import BoundError, QueryError
+from sandbox.privacy.query import Settings
+from sandbox.privacy.settings import split_settings
 
 MAX_BYTES = 65_536
 MAX_TOKENS = 6_000
@@ -26,7 +28,7 @@ MAX_NESTING = 40
 _CALL = re.compile(r"([A-Za-z_]+)\s*\([\s(]*$")
 """The name of a function, right before its first argument; the parser keeps no place for some."""
 
-_STARTS = {TokenType.SELECT}
+_STARTS = {TokenType.SELECT, TokenType.WITH}
 _OPEN = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE}
 _CLOSE = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END}
 _SIGNS = {TokenType.NOT, TokenType.DASH, TokenType.PLUS, TokenType.TILDE}
@@ -79,8 +81,8 @@ def _span(node: exp.Expr) -> tuple[int, int] | None:
     return (start, end) if isinstance(start, int) and isinstance(end, int) else None
 
 
-def parse_select(sql: str) -> tuple[Text, exp.Select]:
-    """Return the one SELECT that `sql` holds.
+def parse_select(sql: str) -> tuple[Text, exp.Select, Settings]:
+    """Return the one SELECT that `sql` holds, and the settings at its end.
 
     Raises:
         QueryError: the text is too long, too deep, not SQL, more than one statement, or no plain SELECT.
@@ -97,8 +99,9 @@ def parse_select(sql: str) -> tuple[Text, exp.Select]:
             None, "syntax", "the question cannot be read as SQL", "look for a quote that is not closed"
         ) from None
     _check_tokens(text, tokens)
+    plain, settings = split_settings(sql, tokens)
     try:
-        statements = sqlglot.parse(sql, read="duckdb", error_level=ErrorLevel.IMMEDIATE)
+        statements = sqlglot.parse(plain, read="duckdb", error_level=ErrorLevel.IMMEDIATE)
     except RecursionError:
         raise text.refusal(
             None, "too_deep", "the question is nested too deep", "split it into simpler questions"
@@ -116,7 +119,7 @@ def parse_select(sql: str) -> tuple[Text, exp.Select]:
         raise text.refusal(
             None, "not_select", "expected a single SELECT", "write SELECT … FROM one table, without UNION"
         )
-    return text, statement
+    return text, statement, settings
 
 
 def _check_tokens(text: Text, tokens: list[Token]) -> None:
@@ -124,10 +127,6 @@ def _check_tokens(text: Text, tokens: list[Token]) -> None:
         raise text.refusal(None, "syntax", "the question is empty", "write SELECT COUNT(*) FROM a table")
     if len(tokens) > MAX_TOKENS:
         raise text.refusal(None, "too_long", f"the question has more than {MAX_TOKENS} words", "ask a shorter question")
-    if tokens[0].token_type is TokenType.WITH:
-        raise text.refusal(
-            None, "subquery", "WITH is not in the language yet", "write one SELECT over one table, without subqueries"
-        )
     if tokens[0].token_type not in _STARTS:
         raise text.refusal(None, "not_select", "expected a SELECT", "only SELECT asks a question")
     depth = run = 0

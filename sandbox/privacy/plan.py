@@ -6,7 +6,8 @@ noise.  It is computed from public facts only, and so it can be quoted, logged a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -17,10 +18,12 @@ from sandbox.model.loss import PrivacyLoss
 from sandbox.model.unit import ContributionBound
 from sandbox.privacy.algebra import ValueType
 from sandbox.privacy.bounding import bounding_sql
+from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.keys import KeyText
 from sandbox.privacy.mechanism import Threshold, gaussian_sigma, threshold_release
-from sandbox.privacy.query import CheckedQuery, Finish, KeyMode, Output
-from sandbox.privacy.statistics import Estimate, Statistic, choose_statistics
+from sandbox.privacy.query import PLAIN_SETTINGS, Bounding, CheckedQuery, Finish, Formula, KeyMode, Output, Settings
+from sandbox.privacy.rescaling import rescaled
+from sandbox.privacy.statistics import Chosen, Estimate, Statistic, choose_statistics
 
 PLAN_VERSION = 1
 
@@ -62,16 +65,20 @@ class Plan:
         dataset, table: whose rows.
         unit_kind: whom the promise protects.
         columns: the columns that a partition must carry, besides `_unit` and `_rank`.
-        sql: one DuckDB statement over a partition called `t`: the key texts, then one integer for each statistic.
+        sql: one DuckDB statement over a partition called `t`: `key_width` texts, then `row_width` integers
+            (`vectors.py`).
         keys, key_mode: the group keys and how they are released.
         statistics: in the order of the SQL; with private keys the first is the count of units.
         threshold: of private keys, else None.
-        estimates: how values come from statistics.
+        histograms: exact counts that statistics of kinds NODES and DISTINCT are made of.
+        estimates: how aggregates come from statistics.
+        formulas: how values come from aggregates; slots name them.
         outputs, finish: the columns of the answer and the post-processing.
         bound: the contribution bound; `bounding` says for people how it is kept.
         bounds_rows: whether the bound may drop rows, so that totals come out low.
         loss: what the answer costs; all of it is charged.
         max_rows: the public ceiling on rows.
+        settings: how the loss is split and how values are shown.
     """
 
     dataset: str
@@ -83,7 +90,9 @@ class Plan:
     key_mode: KeyMode
     statistics: tuple[PlannedStatistic, ...]
     threshold: Threshold | None
+    histograms: tuple[Histogram, ...]
     estimates: tuple[Estimate, ...]
+    formulas: tuple[Formula, ...]
     outputs: tuple[Output, ...]
     finish: Finish
     bound: ContributionBound
@@ -91,6 +100,7 @@ class Plan:
     bounds_rows: bool
     loss: PrivacyLoss
     max_rows: int
+    settings: Settings = PLAIN_SETTINGS
 
     @property
     def cells(self) -> int | None:
@@ -101,6 +111,35 @@ class Plan:
                 return None
             product *= len(key.domain)
         return product
+
+    @property
+    def scalars(self) -> int:
+        """How many statistics the SQL gives as they are; they stand first."""
+        return sum(planned.statistic.histogram is None for planned in self.statistics)
+
+    @property
+    def key_width(self) -> int:
+        """How many texts a row of the SQL begins with: the keys, and with histograms a place in one of them."""
+        return len(self.keys) + bool(self.histograms)
+
+    @property
+    def row_width(self) -> int:
+        """How many integers a row of the SQL has."""
+        return max(1, self.scalars)
+
+    def entry_sigmas(self) -> list[Fraction]:
+        """Return the scale of every noisy integer of a cell, in whole rows and resolutions."""
+        return [p.sigma / p.statistic.fine for p in self.statistics for _ in range(p.statistic.width)]
+
+    def whole(self, noisy: Sequence[int]) -> Sequence[Fraction | int]:
+        """Return noisy integers in whole rows and resolutions."""
+        fine = self.statistics[0].statistic.fine
+        return noisy if fine == 1 else [Fraction(amount, fine) for amount in noisy]
+
+    def plain_estimate(self, index: int) -> Estimate | None:
+        """Return the estimate that a value is, or None where it is arithmetic between several."""
+        formula = self.formulas[index]
+        return None if formula.index is None else self.estimates[formula.index]
 
     def to_record(self) -> dict[str, Any]:
         """Return the plan as a canonical record."""
@@ -115,7 +154,9 @@ class Plan:
             "key_mode": self.key_mode.value,
             "statistics": [statistic.to_record() for statistic in self.statistics],
             "threshold": None if self.threshold is None else self.threshold.to_record(),
+            "histograms": [histogram.to_record() for histogram in self.histograms],
             "estimates": [estimate.to_record() for estimate in self.estimates],
+            "formulas": [formula.to_record() for formula in self.formulas],
             "outputs": [output.to_record() for output in self.outputs],
             "finish": self.finish.to_record(),
             "bound": self.bound.to_record(),
@@ -123,6 +164,7 @@ class Plan:
             "bounds_rows": self.bounds_rows,
             "loss": self.loss.to_record(),
             "max_rows": self.max_rows,
+            "settings": self.settings.to_record(),
         }
 
     def digest(self) -> Digest:
@@ -133,8 +175,8 @@ class Plan:
 def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     """Return the plan that answers a checked question for a loss.
 
-    The loss's rho is split evenly over the statistics; the delta pays for the threshold of private keys, and is not
-    spent where there is none.
+    The loss's rho is split evenly over the statistics, where the levels of one tree share one part; the delta pays for
+    the threshold of private keys, and is not spent where there is none.
 
     Raises:
         BoundError: the loss has no rho, or no delta where keys are private, or is too small for 64-bit noise.
@@ -147,18 +189,24 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         raise BoundError(
             "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
         )
-    statistics, estimates = choose_statistics(query.aggregates, query.bound, query.key_mode)
-    share = loss.rho / len(statistics)
+    chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query))
+    if query.settings.bounding is Bounding.RESCALE:
+        chosen = replace(chosen, statistics=rescaled(chosen.statistics, query.max_rows))
+    weights = statistic_weights(query, chosen)
+    share = loss.rho / sum(weights)
     threshold: Threshold | None = None
     planned: list[PlannedStatistic] = []
-    for statistic in statistics:
+    for statistic, weight in zip(chosen.statistics, weights, strict=True):
+        rho = share * weight
         if query.key_mode is KeyMode.PRIVATE and not planned:
-            sigma, threshold = threshold_release(query.bound.groups, share, loss.delta)
+            sigma, threshold = threshold_release(query.bound.groups, rho, loss.delta)
         else:
-            sigma = gaussian_sigma(statistic.sensitivity_squared, share)
-        planned.append(PlannedStatistic(statistic, share, sigma))
-    bounded = bounding_sql(query, statistics)
+            sigma = gaussian_sigma(statistic.sensitivity_squared, rho)
+        planned.append(PlannedStatistic(statistic, rho, sigma))
+    bounded = bounding_sql(query, chosen.statistics, chosen.histograms)
     assert sum(statistic.rho for statistic in planned) <= loss.rho
+    binned = [statistic.histogram is not None for statistic in chosen.statistics]
+    assert binned == sorted(binned), "scalars stand first"
     return Plan(
         dataset=query.dataset,
         table=query.table,
@@ -169,7 +217,9 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         key_mode=query.key_mode,
         statistics=tuple(planned),
         threshold=threshold,
-        estimates=estimates,
+        histograms=chosen.histograms,
+        estimates=chosen.estimates,
+        formulas=query.formulas,
         outputs=query.outputs,
         finish=query.finish,
         bound=query.bound,
@@ -177,4 +227,41 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         bounds_rows=bounded.drops_rows,
         loss=loss if threshold is not None else PrivacyLoss(loss.rho),
         max_rows=query.max_rows,
+        settings=query.settings,
     )
+
+
+def statistic_weights(query: CheckedQuery, chosen: Chosen) -> list[Fraction]:
+    """Return how the loss is split: evenly, or each statistic by the largest weight of a value that rests on it.
+
+    The levels of one tree share one part; with private keys the count of units that the threshold sees has the largest.
+    """
+    if not query.settings.weights:
+        return [Fraction(1, statistic.parts) for statistic in chosen.statistics]
+    columns = [output.slot.index for output in query.outputs if not output.slot.is_key]
+    largest = max(query.settings.weights)
+    found = [Fraction(0)] * len(chosen.statistics)
+    for column, weight in zip(columns, query.settings.weights, strict=True):
+        for index in query.formulas[column].aggregates():
+            for place in chosen.rests_on(index):
+                found[place] = max(found[place], weight)
+    if query.key_mode is KeyMode.PRIVATE:
+        found[0] = largest
+    return [
+        (weight or min(query.settings.weights)) / statistic.parts
+        for weight, statistic in zip(found, chosen.statistics, strict=True)
+    ]
+
+
+PRIVATE_CELLS = 100
+"""About how many groups a question with private keys is taken to have, where the number of bins rests on it."""
+
+
+def _cells_about(query: CheckedQuery) -> int:
+    if query.key_mode is KeyMode.PRIVATE:
+        return PRIVATE_CELLS
+    cells = 1
+    for key in query.keys:
+        assert key.domain is not None
+        cells *= len(key.domain)
+    return cells

@@ -19,7 +19,7 @@ from sandbox.model.unit import ContributionBound
 from sandbox.privacy.algebra import NumberType
 from sandbox.privacy.mechanism import gaussian_sigma
 from sandbox.privacy.plan import Plan, PlannedKey, PlannedStatistic
-from sandbox.privacy.query import AggregateKind, Finish, KeyMode, Label, Output, Slot
+from sandbox.privacy.query import AggregateKind, Finish, Formula, FormulaOp, KeyMode, Label, Output, Slot
 from sandbox.privacy.statistics import Estimate, Statistic, StatisticKind
 
 MAX_BINS = 1000
@@ -116,7 +116,9 @@ def profile_plan(description: DatasetDescription, loss: PrivacyLoss) -> Plan:
         key_mode=KeyMode.PUBLIC,
         statistics=(PlannedStatistic(Statistic(StatisticKind.UNITS, None, 0, 1), rho, gaussian_sigma(1, rho)),),
         threshold=None,
+        histograms=(),
         estimates=(Estimate(AggregateKind.UNITS, None, 0),),
+        formulas=(Formula(FormulaOp.AGGREGATE, index=0),),
         outputs=(
             Output(Label("rows", "rows of a unit", "每个单元的行数"), Slot(is_key=True, index=0)),
             Output(Label("units", "number of units", f"{description.unit.label_zh}数"), Slot(is_key=False, index=0)),

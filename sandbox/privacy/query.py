@@ -27,21 +27,83 @@ class AggregateKind(StrEnum):
     UNITS = "units"
     SUM = "sum"
     MEAN = "mean"
+    VARIANCE = "variance"
+    DEVIATION = "deviation"
+    COVARIANCE = "covariance"
+    CORRELATION = "correlation"
+    QUANTILE = "quantile"
+    DISTINCT = "distinct"
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """One aggregate; `argument` is None for COUNT(*) and for counting units."""
+    """One aggregate.
+
+    Attributes:
+        kind: what is computed.
+        argument: what it is computed of, and whose NULLs are left out; None for COUNT(*) and for counting units.
+        moments: what is averaged besides, for a variance or a covariance (`moments.py`).
+        population: whether a variance divides by n and not by n - 1.
+        fraction: which quantile.
+    """
 
     kind: AggregateKind
     argument: Expr | None = None
+    moments: tuple[Expr, ...] = ()
+    population: bool = False
+    fraction: Fraction | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the aggregate as a canonical record."""
         return {
             "kind": self.kind.value,
             "argument": None if self.argument is None else self.argument.to_record(),
+            "moments": [moment.to_record() for moment in self.moments],
+            "population": self.population,
+            "fraction": None if self.fraction is None else format_exact(self.fraction),
         }
+
+
+class FormulaOp(StrEnum):
+    """Arithmetic on the values of one released row."""
+
+    AGGREGATE = "aggregate"
+    LITERAL = "literal"
+    ADD = "add"
+    SUBTRACT = "subtract"
+    MULTIPLY = "multiply"
+    DIVIDE = "divide"
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """One value of a released row: an aggregate, or arithmetic between aggregates and literals.
+
+    Attributes:
+        op: what it does.
+        args: what it does it to.
+        index: which aggregate, for AGGREGATE.
+        amount: for LITERAL.
+    """
+
+    op: FormulaOp
+    args: tuple[Formula, ...] = ()
+    index: int | None = None
+    amount: Fraction | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the formula as a canonical record."""
+        return {
+            "op": self.op.value,
+            "args": [argument.to_record() for argument in self.args],
+            "index": self.index,
+            "amount": None if self.amount is None else format_exact(self.amount),
+        }
+
+    def aggregates(self) -> frozenset[int]:
+        """Return the indexes of the aggregates that it names."""
+        own = frozenset() if self.index is None else frozenset({self.index})
+        return own.union(*(argument.aggregates() for argument in self.args))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +142,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A key or an aggregate by its index: what an output, a HAVING or an ORDER BY refers to."""
+    """A key or a formula by its index: what an output, a HAVING or an ORDER BY refers to."""
 
     is_key: bool
     index: int
@@ -182,6 +244,45 @@ class Finish:
         }
 
 
+class Bounding(StrEnum):
+    """`sample`: rows of low rank count.  `rescale`: all rows count, and a unit that brings too much counts for less."""
+
+    SAMPLE = "sample"
+    RESCALE = "rescale"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a question says of itself at its end.
+
+    Attributes:
+        bounding: how the contribution bound is kept.
+        weights: how the loss is split over the value columns, in their order; none for evenly over statistics.
+        suppress: the half-width of an interval, as a share of its value, above which a value is not shown; or None.
+        nonnegative: whether counts, and totals of what is never negative, are cut off at zero.
+        rounded: whether values are rounded to the size of their standard error.
+    """
+
+    bounding: Bounding = Bounding.SAMPLE
+    weights: tuple[Fraction, ...] = ()
+    suppress: Fraction | None = None
+    nonnegative: bool = False
+    rounded: bool = False
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the settings as a canonical record."""
+        return {
+            "bounding": self.bounding.value,
+            "weights": [format_exact(weight) for weight in self.weights],
+            "suppress": None if self.suppress is None else format_exact(self.suppress),
+            "nonnegative": self.nonnegative,
+            "rounded": self.rounded,
+        }
+
+
+PLAIN_SETTINGS = Settings()
+
+
 @dataclass(frozen=True, slots=True)
 class CheckedQuery:
     """A question that is in the language, over one described table.
@@ -194,10 +295,14 @@ class CheckedQuery:
         keys: the group keys.
         key_mode: how keys are released.
         aggregates: what is computed, each one once.
+        formulas: the values of a row, each one once; slots name them.
         outputs: the columns of the answer.
         finish: the post-processing.
         bound: the contribution bound that holds.
         max_rows: the public ceiling on rows.
+        source: the SQL of a first step that makes one row a unit, over a partition called `t`; None where the question
+            is about the rows themselves.
+        settings: how it is bounded, weighed and shown.
     """
 
     dataset: str
@@ -208,7 +313,10 @@ class CheckedQuery:
     keys: tuple[GroupKey, ...]
     key_mode: KeyMode
     aggregates: tuple[Aggregate, ...]
+    formulas: tuple[Formula, ...]
     outputs: tuple[Output, ...]
     finish: Finish
     bound: ContributionBound
     max_rows: int
+    source: str | None = None
+    settings: Settings = PLAIN_SETTINGS

@@ -7,15 +7,17 @@ from fractions import Fraction
 
 from sandbox.model.question import Quote, QuotedStatistic
 from sandbox.privacy.accounting import people_loss
-from sandbox.privacy.estimate import Z, root_up
+from sandbox.privacy.estimate import Z, root_up, value_of
+from sandbox.privacy.histogram import level_counts
 from sandbox.privacy.notes import bias_notes, key_notes
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
 from sandbox.privacy.query import AggregateKind
-from sandbox.privacy.statistics import Estimate
+from sandbox.privacy.statistics import Estimate, Statistic, StatisticKind
 
 REFERENCE_COUNT = 1000
 """Rows in the cell that a mean's error is quoted for where no profile says better."""
+_LINEAR = {AggregateKind.COUNT, AggregateKind.UNITS, AggregateKind.SUM, AggregateKind.DISTINCT}
 
 
 def quote_plan(plan: Plan, profile: Profile | None = None) -> Quote:
@@ -33,7 +35,7 @@ def quote_plan(plan: Plan, profile: Profile | None = None) -> Quote:
         delta=delta,
         columns=((plan.dataset, plan.columns),),
         statistics=tuple(
-            _quoted(plan, output.label.name, plan.estimates[output.slot.index], reference)
+            _quoted(plan, output.label.name, output.slot.index, reference)
             for output in plan.outputs
             if not output.slot.is_key
         ),
@@ -52,32 +54,59 @@ def _reference_count(plan: Plan, profile: Profile | None) -> int:
     return max(1, profile.kept_rows(plan.bound.rows) // plan.cells)
 
 
-def _quoted(plan: Plan, name: str, estimate: Estimate, reference: int) -> QuotedStatistic:
-    sigmas = [statistic.sigma for statistic in plan.statistics]
-    main = estimate.count if estimate.sum is None else estimate.sum
-    assert main is not None
-    of_count = Fraction(0) if estimate.count is None else sigmas[estimate.count]
-    of_sum = Fraction(0) if estimate.sum is None else sigmas[estimate.sum]
-    if estimate.kind is AggregateKind.MEAN:
+def _quoted(plan: Plan, name: str, index: int, reference: int) -> QuotedStatistic:
+    sigmas = plan.entry_sigmas()
+    estimate = plan.plain_estimate(index)
+    used = sorted(plan.formulas[index].aggregates())
+    main = _main_statistic(plan, plan.estimates[used[0]] if estimate is None else estimate)
+    linear = estimate is not None and estimate.kind in _LINEAR
+    if estimate is not None and estimate.kind is AggregateKind.MEAN:
+        assert estimate.sum is not None
+        assert estimate.count is not None
         # The worst mean: at an end of the range, where the noise of the count weighs most.
         furthest = max(estimate.upper - estimate.centre, estimate.centre - estimate.lower)
-        error = root_up(of_sum**2 + furthest**2 * of_count**2) / reference
-        error = min(error, Fraction(estimate.upper - estimate.lower))
-        scale, half = of_sum / reference, Z * error
+        error = root_up(sigmas[estimate.sum] ** 2 + furthest**2 * sigmas[estimate.count] ** 2) / reference
+        error = min(error, Fraction(estimate.upper - estimate.lower)) * estimate.resolution
+        scale, half = sigmas[estimate.sum] / reference * estimate.resolution, Z * error
     else:
-        weight = 1 if estimate.sum is None else estimate.centre
-        error = root_up(of_sum**2 + weight**2 * of_count**2)
-        scale, half = error, Fraction(math.ceil(Z * error))
-    step = estimate.resolution
+        value = value_of(plan.formulas[index], plan.estimates, reference_cell(plan, reference), sigmas)
+        if value.standard_error is None or value.lower is None or value.upper is None:
+            error = half = Fraction(0)
+        else:
+            error, half = value.standard_error, (value.upper - value.lower) / 2
+        scale = error
     return QuotedStatistic(
         name=name,
         mechanism="discrete Gaussian",
-        sensitivity=_root_text(plan.statistics[main].statistic.sensitivity_squared),
-        noise_scale=float(scale * step),
-        standard_error=float(error * step),
-        half_width_95=float(half * step),
-        reference_count=reference if estimate.kind is AggregateKind.MEAN else None,
+        sensitivity=_root_text(main.sensitivity_squared),
+        noise_scale=float(scale),
+        standard_error=float(error),
+        half_width_95=float(half),
+        reference_count=None if linear else reference,
     )
+
+
+def _main_statistic(plan: Plan, estimate: Estimate) -> Statistic:
+    if estimate.tree is not None:
+        nodes = (p.statistic for p in plan.statistics if p.statistic.kind is StatisticKind.NODES)
+        return next(nodes)
+    main = estimate.moments[0].sum if estimate.moments else estimate.count if estimate.sum is None else estimate.sum
+    assert main is not None
+    return plan.statistics[main].statistic
+
+
+def reference_cell(plan: Plan, reference: int) -> list[int]:
+    """Return the noisy integers of a cell of `reference` rows: sums in the middle, quantiles all over the range."""
+    entries: list[int] = []
+    for planned in plan.statistics:
+        statistic = planned.statistic
+        if statistic.kind is StatisticKind.NODES:
+            assert statistic.histogram is not None
+            used = len(plan.histograms[statistic.histogram].domain)
+            entries += level_counts([reference // used + (i < reference % used) for i in range(used)], statistic.level)
+        else:
+            entries.append(0 if statistic.kind is StatisticKind.SUM else reference)
+    return entries
 
 
 def _root_text(square: int) -> str:

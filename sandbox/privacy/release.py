@@ -14,12 +14,13 @@ from sandbox.model.job import CellKind
 from sandbox.model.question import Answer, AnswerColumn, Cell, ColumnRole
 from sandbox.privacy.algebra import DateType, NumberType
 from sandbox.privacy.calendar import parse_day
-from sandbox.privacy.estimate import Value, as_cell, as_float, value_of
+from sandbox.privacy.estimate import INTEGERS, Value, as_cell, as_float, value_of
 from sandbox.privacy.keys import Key, key_cell, key_cell_kind, sort_value
 from sandbox.privacy.notes import answer_notes
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
-from sandbox.privacy.query import AggregateKind, Condition, ConditionOp, Order, Slot
+from sandbox.privacy.query import Condition, ConditionOp, Order, Slot
+from sandbox.privacy.showing import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
 
     Privacy: post-processing; nothing exact is read.
     """
-    sigmas = [statistic.sigma for statistic in plan.statistics]
-    rows = [_Row(cell.key, tuple(value_of(e, cell.noisy, sigmas) for e in plan.estimates)) for cell in cells]
+    sigmas = plan.entry_sigmas()
+    rows = [_row(plan, cell, sigmas) for cell in cells]
     rows.sort(key=lambda row: _key_order(plan, row.key))
     having = plan.finish.having
     if having is not None:
@@ -62,12 +63,19 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
     )
 
 
+def _row(plan: Plan, cell: NoisyCell, sigmas: Sequence[Fraction]) -> _Row:
+    noisy = plan.whole(cell.noisy)
+    values = (value_of(formula, plan.estimates, noisy, sigmas) for formula in plan.formulas)
+    return _Row(cell.key, tuple(shown(plan, index, value) for index, value in enumerate(values)))
+
+
 def _column(plan: Plan, index: int) -> AnswerColumn:
     output = plan.outputs[index]
     if output.slot.is_key:
         role, kind = ColumnRole.KEY, key_cell_kind(plan.keys[output.slot.index].type)
     else:
-        counts = plan.estimates[output.slot.index].kind in {AggregateKind.COUNT, AggregateKind.UNITS}
+        estimate = plan.plain_estimate(output.slot.index)
+        counts = estimate is not None and estimate.kind in INTEGERS
         role, kind = ColumnRole.VALUE, CellKind.INTEGER if counts else CellKind.NUMBER
     label = output.label
     return AnswerColumn(label.name, role, kind, label.label_en, label.label_zh, label.measure_en, label.measure_zh)
@@ -76,7 +84,7 @@ def _column(plan: Plan, index: int) -> AnswerColumn:
 def _cell(plan: Plan, row: _Row, slot: Slot) -> Cell:
     if slot.is_key:
         return key_cell(row.key[slot.index], plan.keys[slot.index].type)
-    return as_cell(plan.estimates[slot.index], row.values[slot.index].amount)
+    return as_cell(plan.plain_estimate(slot.index), row.values[slot.index].amount)
 
 
 def _part(row: _Row, slot: Slot, name: str) -> float | None:

@@ -122,9 +122,106 @@ AGGREGATES = st.one_of(
     NUMBERS.map(lambda n: f"AVG({n})"),
     NUMBERS.map(lambda n: f"SUM(LEAST(GREATEST({n}, -10), 25.5))"),
     NUMBERS.map(lambda n: f"AVG(LEAST(GREATEST({n}, 3), 25))"),
+    st.sampled_from(
+        [
+            "VARIANCE(cost)",
+            "STDDEV(age)",
+            "VAR_POP(delta)",
+            "STDDEV_POP(cost)",
+            "COVAR_SAMP(cost, age)",
+            "CORR(delta, cost)",
+            "100 * SUM(cost) / COUNT(*)",
+            "AVG(age) - AVG(cost) / 2",
+            "STDDEV(age) / AVG(age)",
+            "SUM(age) / SUM(cost) * COUNT(*)",
+            "MEDIAN(age)",
+            "QUANTILE_CONT(cost, 0.9)",
+            "PERCENTILE_CONT(0.1) WITHIN GROUP (ORDER BY delta)",
+            "MEDIAN(CASE WHEN urgent THEN cost END) * 2",
+            "COUNT(DISTINCT district)",
+            "COUNT(DISTINCT FLOOR(age / 10))",
+            "COUNT(DISTINCT age) / COUNT(*)",
+        ]
+    ),
+    NUMBERS.map(lambda n: f"VARIANCE(LEAST(GREATEST({n}, -10), 25.5))"),
+    st.tuples(NUMBERS, NUMBERS).map(lambda p: f"CORR(LEAST(GREATEST({p[0]}, -9), 9), LEAST(GREATEST({p[1]}, 0), 7))"),
+    CONDITIONS.map(lambda c: f"VAR_SAMP(cost) FILTER (WHERE {c})"),
     CONDITIONS.map(lambda c: f"COUNT(*) FILTER (WHERE {c})"),
     CONDITIONS.map(lambda c: f"COUNT(CASE WHEN {c} THEN 1 END)"),
 )
+
+
+STEPS = st.sampled_from(
+    [
+        "COUNT(*)",
+        "COUNT(cost)",
+        "SUM(cost)",
+        "AVG(cost)",
+        "MIN(delta)",
+        "MAX(age)",
+        "COUNT(DISTINCT diag)",
+        "SUM(age) FILTER (WHERE urgent)",
+        "AVG(LEAST(GREATEST(free, -3), 7))",
+    ]
+)
+OUTER = st.sampled_from(
+    ["COUNT(*)", "AVG(s0)", "SUM(LEAST(s0, 3))", "COUNT(DISTINCT patient)", "STDDEV(s0)", "COUNT(s0)", "MEDIAN(s0)"]
+)
+
+
+@st.composite
+def two_steps(draw):
+    """A question that first makes one row (or a few) for each unit."""
+    key = draw(st.sampled_from(["", "district", "diag", "FLOOR(age / 30)", "date_trunc('month', day)"]))
+    where = f" WHERE {draw(CONDITIONS)}" if draw(st.booleans()) else ""
+    keyed = f", {key} AS k" if key else ""
+    grouped = f", {key}" if key else ""
+    inner = (
+        f"SELECT patient, {draw(STEPS)} AS s0, {draw(STEPS)} AS s1{keyed} FROM visits{where} GROUP BY patient{grouped}"
+    )
+    values = ", ".join(f"{value} AS v{i}" for i, value in enumerate(draw(st.lists(OUTER, min_size=1, max_size=3))))
+    by = draw(st.sampled_from(["", "k", "s1"] if key else ["", "s1"]))
+    outer = f" WHERE {draw(st.sampled_from(['s1 > 1', 's0 IS NOT NULL', 's1 <= s0']))}" if draw(st.booleans()) else ""
+    if not by:
+        return f"WITH p AS ({inner}) SELECT {values} FROM p{outer}"
+    return f"SELECT {by}, {values} FROM ({inner}) p{outer} GROUP BY {by}"
+
+
+@st.composite
+def joined(draw):
+    """A question with a public table."""
+    side = draw(st.sampled_from(["", "LEFT "]))
+    value = draw(st.sampled_from(["COUNT(*)", "SUM(size)", "AVG(size * age)", "COUNT(size)"]))
+    by = draw(st.sampled_from([" GROUP BY kind", ""]))
+    key = "kind, " if by else ""
+    rows = "('east', 'urban', 3), ('west', 'rural', 5), ('north', 'rural', -1)"
+    return (
+        f"WITH d(district, kind, size) AS (VALUES {rows}) SELECT {key}{value} AS v FROM visits "
+        f"{side}JOIN d USING (district){by}"
+    )
+
+
+@st.composite
+def rescaled(draw):
+    """A question whose units are weighed down instead of sampled."""
+    values = draw(
+        st.lists(
+            st.sampled_from(["COUNT(*)", "SUM(cost)", "AVG(delta)", "VARIANCE(age)", "COUNT(cost)", "SUM(age - 30)"]),
+            min_size=1,
+            max_size=3,
+            unique=True,
+        )
+    )
+    key = draw(st.sampled_from(["", "district", "urgent", "FLOOR(age / 30)"]))
+    shown = ", ".join(f"{value} AS v{i}" for i, value in enumerate(values))
+    where = f" WHERE {draw(CONDITIONS)}" if draw(st.booleans()) else ""
+    by = f" GROUP BY {key}" if key else ""
+    return f"SELECT {key + ', ' if key else ''}{shown} FROM visits{where}{by} SETTINGS bounding = 'rescale'"
+
+
+def any_questions():
+    """Questions of every form."""
+    return st.one_of(questions(), questions(), two_steps(), joined(), rescaled())
 
 
 @st.composite

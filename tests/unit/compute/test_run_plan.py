@@ -95,3 +95,15 @@ def test_one_engine_serves_many_plans():
     assert run_plan(PLAN, [TABLE], engine=engine).cells == {(): (1,)}
     assert run_plan(other, [TABLE], engine=engine).cells == {(): (40,)}
     engine.close()
+
+
+def test_texts_with_a_dictionary_give_the_same_integers():
+    plan = world.plan("SELECT diag, district, COUNT(*), COUNT(DISTINCT patient) FROM visits GROUP BY 1, 2")
+    rows = world.visits(
+        {unit: [{"diag": f"D{unit % 3}", "district": None if unit % 4 else "east"}] for unit in range(50)}
+    )
+    table = world.table(rows)
+    coded = table
+    for name in ("diag", "district"):
+        coded = coded.set_column(coded.schema.get_field_index(name), name, coded.column(name).dictionary_encode())
+    assert run_plan(plan, [coded]).digest() == run_plan(plan, [table]).digest()

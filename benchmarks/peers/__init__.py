@@ -1,0 +1,1 @@
+"""Peers of the engine, each in an environment of its own."""

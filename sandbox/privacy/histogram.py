@@ -1,0 +1,188 @@
+"""Histograms over public bins: what quantiles and counts of distinct values are made of.
+
+A quantile needs the noisy number of rows below every place.  We count rows in a tree: the leaves are equal bins of the
+public range, every inner node has four children, and each level is one noisy histogram.  A prefix is at most three
+nodes a level, so its noise grows with the logarithm of the bins and not with their number; and one tree answers every
+quantile (`docs/proofs/quantile.md`).
+
+Source: Hay, Rastogi, Miklau, Suciu 2010 (hierarchical histograms); Chan, Shi, Song 2011.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from sandbox.errors import BoundError
+from sandbox.model.exact import format_exact
+from sandbox.privacy import build
+from sandbox.privacy.algebra import Expr
+from sandbox.privacy.keys import KeyText
+
+BRANCHING = 4
+LARGEST_DOMAIN = 1024
+_FINE = 1 << 20
+"""Variances are held in steps this fine, rounded up."""
+MAX_NODES = 100_000
+"""The most noisy integers of one answer's histograms; each costs some ten microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Exact counts of rows by the values of an expression with a public domain.
+
+    Attributes:
+        argument: what sorts rows; rows where it is NULL are left out.
+        domain: its values as key texts, in order.
+    """
+
+    argument: Expr
+    domain: tuple[KeyText, ...]
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the histogram as a canonical record."""
+        return {"argument": self.argument.to_record(), "domain": list(self.domain)}
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Where the noisy nodes of a tree stand, and what its leaves mean.
+
+    Attributes:
+        starts: for each level from the top, the index of its first noisy integer; a level has 4, 16, 64, … of them.
+        leaves: how many leaves are in use.
+        lower, upper: the public range, in units of `resolution`.
+        width: how many units one leaf spans.
+        resolution: the measure of one unit.
+    """
+
+    starts: tuple[int, ...]
+    leaves: int
+    lower: int
+    upper: int
+    width: int
+    resolution: Fraction
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the tree as a canonical record."""
+        return {
+            "starts": list(self.starts),
+            "leaves": self.leaves,
+            "lower": str(self.lower),
+            "upper": str(self.upper),
+            "width": str(self.width),
+            "resolution": format_exact(self.resolution),
+        }
+
+
+def bins_of(argument: Expr, cells: int) -> tuple[Histogram, int]:
+    """Return the histogram of a quantile's argument over equal bins, and how many steps a bin spans.
+
+    Fewer bins are used where there are many cells, so that one answer keeps to `MAX_NODES` noisy integers.
+
+    Raises:
+        BoundError: there are too many cells for even sixteen bins.
+    """
+    of = build.number_type(argument, "a quantile")
+    most = LARGEST_DOMAIN
+    while nodes_of(most) * cells > MAX_NODES:
+        most //= BRANCHING
+        if most < BRANCHING**2:
+            raise BoundError(
+                "there are too many cells for a quantile in each",
+                hint="group by fewer keys, or filter with WHERE",
+                code="privacy.bound.cells",
+            )
+    width = -(-(of.upper - of.lower + 1) // most)
+    shifted = build.add(argument, build.number(-of.lower * of.resolution))
+    leaf = build.floor(build.multiply(shifted, build.number(1 / (width * of.resolution))))
+    leaves = (of.upper - of.lower) // width + 1
+    return Histogram(leaf, tuple(str(index) for index in range(leaves))), width
+
+
+def levels_of(leaves: int) -> int:
+    """Return how many levels a tree over `leaves` leaves has, without its root."""
+    levels = 1
+    while BRANCHING**levels < leaves:
+        levels += 1
+    return levels
+
+
+def nodes_of(leaves: int) -> int:
+    """Return how many noisy integers a tree over `leaves` leaves has."""
+    return sum(BRANCHING**level for level in range(1, levels_of(leaves) + 1))
+
+
+def level_counts(leaves: Sequence[int], level: int) -> list[int]:
+    """Return the counts of the nodes of one level, from the counts of the leaves."""
+    size = BRANCHING ** (levels_of(len(leaves)) - level)
+    return [sum(leaves[node * size : (node + 1) * size]) for node in range(BRANCHING**level)]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a quantile lies, in units of the tree's resolution."""
+
+    amount: Fraction
+    lower: Fraction
+    upper: Fraction
+
+
+def place_quantile(
+    tree: Tree, fraction: Fraction, noisy: Sequence[int], sigmas: Sequence[Fraction], z: Fraction
+) -> Placed | None:
+    """Return a quantile and its 95 % interval, or None where the noisy number of rows is not positive.
+
+    With F(i) the number of rows in leaves before i and n of all rows, the quantile's leaf i has F(i) - q n <= 0 and
+    F(i + 1) - q n >= 0.  The interval holds every leaf for which neither is refuted by more than z standard errors,
+    so it covers the true leaf in 95 % of cases.  One row of slack covers interpolation between neighbours.
+    """
+    if sum(noisy[tree.starts[0] : tree.starts[0] + BRANCHING]) <= 0:
+        return None
+    slack = fraction.denominator
+    above, variances = _excess(tree, fraction, noisy, sigmas)
+    # |excess| is beyond z standard errors where excess**2 * _FINE * z.denominator**2 > z.numerator**2 * variance.
+    limits = [-(-(z.numerator**2 * variance) // (z.denominator**2 * _FINE)) for variance in variances]
+    over = [excess > slack and (excess - slack) ** 2 > limit for excess, limit in zip(above, limits, strict=True)]
+    under = [excess < -slack and (excess + slack) ** 2 > limit for excess, limit in zip(above, limits, strict=True)]
+    possible = [i for i in range(tree.leaves) if not over[i] and not under[i + 1]]
+    place = min(sum(excess < 0 for excess in above[1:-1]), tree.leaves - 1)
+    share = Fraction(1, 2)
+    if above[place] < 0 < above[place + 1]:
+        share = Fraction(-above[place], above[place + 1] - above[place])
+    first, last = min([*possible, place]), max([*possible, place])
+    amount = tree.lower + place * tree.width + share * (tree.width - 1)
+    lowest, highest = tree.lower + first * tree.width, tree.lower + (last + 1) * tree.width - 1
+    return Placed(min(amount, Fraction(tree.upper)), Fraction(lowest), Fraction(min(highest, tree.upper)))
+
+
+def _excess(
+    tree: Tree, fraction: Fraction, noisy: Sequence[int], sigmas: Sequence[Fraction]
+) -> tuple[list[int], list[int]]:
+    """Return F(i) - q n for i = 0 … leaves, times q's denominator, and its variance, times that squared and `_FINE`."""
+    part, whole = fraction.numerator, fraction.denominator
+    squares = [math.ceil(sigmas[start] ** 2 * _FINE) for start in tree.starts]
+    start = tree.starts[0]
+    total = sum(noisy[start : start + BRANCHING])
+    below: list[int] = []
+    variances: list[int] = []
+    prefix = 0
+    for child in range(BRANCHING + 1):
+        below.append(whole * prefix - part * total)
+        variances.append(squares[0] * (child * (whole - part) ** 2 + (BRANCHING - child) * part**2))
+        prefix += noisy[start + child] if child < BRANCHING else 0
+    for start, square in zip(tree.starts[1:], squares[1:], strict=True):
+        finer: list[int] = []
+        finer_variances: list[int] = []
+        for node in range(len(below) - 1):
+            prefix = below[node]
+            for child in range(BRANCHING):
+                finer.append(prefix)
+                finer_variances.append(variances[node] + child * square * whole**2)
+                prefix += whole * noisy[start + node * BRANCHING + child]
+        below, variances = [*finer, below[-1]], [*finer_variances, variances[-1]]
+    # The end of the last used leaf is the end of all rows.
+    return [*below[: tree.leaves], below[-1]], [*variances[: tree.leaves], variances[-1]]

@@ -1,0 +1,97 @@
+"""Ray: refused without its walls, and with them the same integers, whoever dies."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sandbox.compute.order import WorkOrder
+from sandbox.compute.ray_pool import RayPool, SealedWorker, check_security, open_message, place_of, seal_message
+from sandbox.errors import IsolationError, SealBrokenError, UnavailableError
+from sandbox.model.keys import SuiteName
+from tests.support import privacy_world as world
+from tests.support.ray_driver import settings, write_certificates
+
+ROOT = Path(__file__).parents[2]
+ORDER = WorkOrder.of(world.plan("SELECT COUNT(*) AS n FROM visits"))
+
+
+@pytest.fixture
+def secured(tmp_path):
+    write_certificates(tmp_path)
+    return settings(tmp_path)
+
+
+def test_a_secured_environment_passes(secured):
+    check_security(secured)
+
+
+@pytest.mark.parametrize(
+    "name", ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_USE_TLS", "RAY_TLS_SERVER_CERT", "RAY_TLS_CA_CERT"]
+)
+def test_a_start_without_one_of_the_walls_is_refused_by_name(secured, name):
+    del secured[name]
+    with pytest.raises(IsolationError, match="without its token or TLS") as raised:
+        check_security(secured)
+    assert raised.value.code == "isolation.cluster"
+    assert [missing.split("=")[0] for missing in raised.value.details["missing"]] == [name]
+    assert name in raised.value.hint
+
+
+def test_a_pool_and_a_worker_refuse_to_start_in_the_open(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        monkeypatch.delenv(name)
+    with pytest.raises(IsolationError, match="in this process"):
+        RayPool(2)
+    with pytest.raises(IsolationError, match="in a worker"):
+        SealedWorker("gm")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
+def test_without_the_extra_the_hint_says_what_to_install(secured, monkeypatch):
+    for name, value in secured.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UnavailableError, match="Ray is not installed") as raised:
+        RayPool(2)
+    assert raised.value.code == "service.unavailable.ray"
+
+
+@pytest.mark.parametrize("name", list(SuiteName))
+def test_a_message_opens_only_in_its_place_and_under_its_key(name):
+    key, place = b"k" * 32, place_of(ORDER, 3, "there")
+    sealed = seal_message(name, key, b"rows", place)
+    assert b"rows" not in sealed
+    assert open_message(name, key, sealed, place) == b"rows"
+    assert seal_message(name, key, b"rows", place) != sealed
+    for wrong_key, wrong_place, raw in (
+        (b"x" * 32, place, sealed),
+        (key, place_of(ORDER, 4, "there"), sealed),
+        (key, place_of(ORDER, 3, "back"), sealed),
+        (key, place, sealed[:-1]),
+        (key, place, b""),
+    ):
+        with pytest.raises(SealBrokenError):
+            open_message(name, wrong_key, raw, wrong_place)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (the extra `ray`)")
+def test_two_real_workers_give_the_same_digest_even_when_one_is_killed(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.ray_driver", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    seen = json.loads(done.stdout.strip().splitlines()[-1])
+    assert seen["workers"] == 2
+    assert seen["calm"] == seen["killed"] == seen["expected"]
+    assert seen["replaced"]
