@@ -94,9 +94,9 @@ def test_memory_pressure_is_a_clean_refusal_and_nothing_is_spilled(world, own_te
 def test_an_engine_that_fails_says_nothing_of_values(world, monkeypatch):
     import duckdb
 
-    from sandbox.compute import run
+    from sandbox.jobs import questions
 
-    real = run.open_engine
+    real = questions.open_engine
 
     class Starved:
         def __init__(self, threads=2):
@@ -108,7 +108,7 @@ def test_an_engine_that_fails_says_nothing_of_values(world, monkeypatch):
         def __getattr__(self, name):
             return getattr(self.connection, name)
 
-    monkeypatch.setattr(run, "open_engine", Starved)
+    monkeypatch.setattr(questions, "open_engine", Starved)
     with pytest.raises(VaultError, match="the engine failed on a partition") as caught:
         world.run()
     assert caught.value.code == "vault.engine"

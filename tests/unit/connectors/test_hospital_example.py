@@ -22,7 +22,7 @@ from sandbox.model.load_job import EpsilonDelta, load_job
 
 HOSPITAL = Path(__file__).parents[3] / "examples" / "hospital"
 PARTIES = {"operator": "ab" * 16, "agency": "cd" * 16}
-JOBS = ["job_sql", "job_public", "job_python", "attack_rows", "attack_files", "attack_budget"]
+JOBS = ["job_sql", "job_public", "job_python", "job_blocks", "attack_rows", "attack_files", "attack_budget"]
 
 
 def text(name):

@@ -46,6 +46,7 @@ def left_behind(host):
 
 def run_many(jobs):
     rows = world.units(8)
+    others = left_behind(None)[1]  # a zygote that other tests share may stand beside ours
     with GuestHost() as host:
         table = world.split(rows, blocks=2)
         block = world.work("def block(rows):\n    return len(rows)\n", table, wall_s=0.3, lanes=2)
@@ -64,7 +65,7 @@ def run_many(jobs):
         assert left_behind(host) == before
         assert before[2] == 0
         assert host.memory_bytes() == ()
-    assert left_behind(host)[1] == 0
+    assert left_behind(None)[1] == others
 
 
 def test_nothing_is_left_after_60_jobs():
