@@ -100,7 +100,8 @@ def _measure_and_gate(engine: Engine, reserved: Reserved, cancel: threading.Even
         _publish_ending(engine)
         raise failure.error from None
     except BaseException:
-        post_everything(engine, job, reason="fault")
+        # At the time of the reservation: when data made a fault must not show.
+        post_everything(engine, job, reason="fault", at=reserved.at)
         pad_duration(engine, reserved)
         raise
     return gated

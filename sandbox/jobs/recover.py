@@ -30,8 +30,8 @@ def recover(engine: Engine) -> list[Digest]:
     return recovered
 
 
-def post_everything(engine: Engine, job: Digest, *, reason: str) -> None:
-    """Charge all that a job had reserved."""
+def post_everything(engine: Engine, job: Digest, *, reason: str, at: str | None = None) -> None:
+    """Charge all that a job had reserved; `at` is the time to log, now unless given."""
     known = engine.state().jobs[job]
     body = {"job": job, "reason": reason, "posted": known.reserved.to_record()}
-    engine.append(EntryKind.JOB_RECOVERED, body)
+    engine.append(EntryKind.JOB_RECOVERED, body, at=at)
