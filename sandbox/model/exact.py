@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from sandbox.errors import ExactError
 
-_DECIMAL = re.compile(r"(-?)(\d{1,30})(?:\.(\d{1,30}))?(?:[eE]([+-]?\d{1,3}))?")
-_FRACTION = re.compile(r"(-?\d{1,400})/([1-9]\d{0,400})")
+_DECIMAL = re.compile(r"(-?)([0-9]{1,400})(?:\.([0-9]{1,400}))?(?:[eE]([+-]?[0-9]{1,3}))?")
+_FRACTION = re.compile(r"(-?[0-9]{1,400})/([1-9][0-9]{0,400})")
 
 
 def parse_exact(text: object) -> Fraction:

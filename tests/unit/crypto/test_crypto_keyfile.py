@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import importlib.util
 import json
 
 import pytest
@@ -19,8 +20,19 @@ PASSPHRASE = "corréct horse 电池"
 KEYS = {name: generate_key(f"custodian-{name}", Role.CUSTODIAN, name) for name in SuiteName}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_cost():
+    """Use the cost that the module itself sets, whatever a session's fixture made of it for speed."""
+    spec = importlib.util.find_spec("sandbox.crypto.keyfile")
+    untouched = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(untouched)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(keyfile, "_COST_N", untouched._COST_N)
+        yield
+
+
 @pytest.fixture(scope="module", params=list(SuiteName))
-def locked(request):
+def locked(request, _own_cost):
     key = KEYS[request.param]
     return key, lock_key(key, PASSPHRASE)
 
