@@ -48,6 +48,7 @@ fix: setup-dev ## let the formatter and the linter mend what they can
 
 soak: setup-dev ## the long runs
 	@$(BIN)/python -m pytest -n auto -m "soak"
+	@HYPOTHESIS_PROFILE=roaming $(BIN)/python -m pytest -n auto --dist loadfile tests/property tests/unit -m "not soak"
 
 bench: setup-dev ## ratios, measured side by side
 	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done

@@ -11,6 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# One run says what the last one said; `make soak` looks for new examples.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("roaming", deadline=None, max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
