@@ -11,7 +11,12 @@ from sandbox.cli.session import console, passphrase_for, print_json, session, to
 from sandbox.model.digest import short
 from sandbox.model.keys import Role
 
-vault = typer.Typer(no_args_is_help=True, help="Check and tidy the vault 匣库.", rich_markup_mode="rich")
+vault = typer.Typer(
+    no_args_is_help=True,
+    help="Check and tidy the vault 匣库.",
+    epilog="Example: saggar vault check",
+    rich_markup_mode="rich",
+)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -19,7 +19,7 @@ from tests.support import privacy_world as world
 
 pytestmark = pytest.mark.statistical
 RHO = Fraction(1, 2)
-TRIALS, CANARY_TRIALS = 2000, 6000
+TRIALS, CANARY_TRIALS = 6000, 6000
 OTHERS = {unit: [{"age": 10 * unit, "cost": 1000 * unit, "district": "east"}] * 2 for unit in range(3)}
 
 # The question, the bound (rows, groups), and the share of the claim that the worst pair must reach: the search is not
@@ -76,8 +76,7 @@ def test_the_worst_neighbours_cost_at_most_the_claim_and_nothing_more_is_shown(n
     assert pair.cost >= Fraction(share) * plan.loss.rho, "the search is idle, or the noise is too large"
     shown = audit.audit(plan, pair, TRIALS)
     assert shown <= float(plan.loss.rho)
-    # What is shown varies from run to run; the canaries below say whether the attacker is strong enough to matter.
-    assert shown > float(pair.cost) / 25, "the attacker of this audit is too weak to mean anything"
+    assert shown > float(pair.cost) / 10, "the attacker of this audit is too weak to mean anything"
 
 
 class HalfNoise(OpenDpNoise):
