@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from sandbox.runtime.block_image import ImageColumn, decode_image
+from sandbox.runtime.guest.chance import seed_process
+from sandbox.runtime.guest.spoken import Language
 from sandbox.runtime.guest.syscalls import WIRE_FD
-from sandbox.runtime.guest.worker import seed_process
-
-if TYPE_CHECKING:
-    from sandbox.runtime.guest.zygote import Language
 
 ENTRY: Final = "block"
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import random
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sandbox.runtime.guest.block_calls import block_calls
+from sandbox.runtime.guest.chance import seed_process
 from sandbox.runtime.guest.faults import PROGRAM_NAME, ProgramFault, QuestionRefused
 from sandbox.runtime.guest.outputs import OutputFault, write_outputs
 from sandbox.runtime.guest.program_api import Data
+from sandbox.runtime.guest.spoken import Language
 from sandbox.runtime.guest.syscalls import WIRE_FD
 from sandbox.runtime.wire import FrameReader, TooLargeError, WireError, decode_payload, encode_frame
-
-if TYPE_CHECKING:
-    from sandbox.runtime.guest.zygote import Language
 
 _INCOMING_BYTES_MAX: Final = 64 << 20
 _QUESTION_BYTES_MAX: Final = 1 << 18
@@ -96,14 +94,6 @@ def _run(language: Language, job: dict[str, Any], wire: Wire) -> dict[str, Any]:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a program raises is the program's failure
         return {"type": "failed", "kind": "program", "message": _describe(error)}
-
-
-def seed_process(seed: bytes) -> None:
-    """Make every source of chance in the process a function of the job."""
-    import numpy as np
-
-    random.seed(int.from_bytes(seed, "big"))
-    np.random.seed(np.frombuffer(seed, dtype=">u4").astype(np.uint32))  # noqa: NPY002 - the global state is what is seeded
 
 
 def _describe(error: BaseException) -> str:

@@ -20,27 +20,16 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sandbox.runtime.guest import canary, clocks, jail, kernel, namespaces
 from sandbox.runtime.guest.landlock import deny_all, landlock_abi
 from sandbox.runtime.guest.seccomp import assemble_filter, filter_digest
+from sandbox.runtime.guest.spoken import Language
 
 _KEPT_FROM: Final = 100
 _REQUEST_BYTES_MAX: Final = 4096
 _NAMESPACES: Final = ("user", "mnt", "net", "ipc", "uts", "pid")
-
-
-class Language(Protocol):
-    """How a worker turns a source text into a function."""
-
-    def compile(self, source: str, entry: str = "analyze") -> Any:
-        """Return the code of a program without running it."""
-        ...
-
-    def load(self, source: str, names: dict[str, Any], entry: str = "analyze") -> Callable[..., Any]:
-        """Return the program's function."""
-        ...
 
 
 def main(make_language: Callable[[], Language]) -> int:

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from sandbox.runtime.guest.chance import seed_process
 from sandbox.runtime.guest.outputs import write_outputs
 from sandbox.runtime.guest.program_api import AskedAnswer
-from sandbox.runtime.guest.worker import seed_process
 from sandbox.runtime.host.guests import GuestHost, Program
 
 SEED = bytes(range(32))
