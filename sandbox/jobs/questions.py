@@ -193,4 +193,4 @@ def loss_of_request(request: dict[str, Any], spec: JobSpec, remaining: PrivacyLo
         portion = parse_exact(share)
     else:
         portion = remaining.rho / spec.loss.rho / 2 if spec.loss.rho else Fraction(0)
-    return spec.loss.scaled(portion)
+    return spec.loss.scaled(portion).on_grid()

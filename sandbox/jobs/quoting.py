@@ -159,7 +159,7 @@ def _quote_blocks(
         with contextlib.suppress(SaggarError):
             # A program that names no share spends half of what is left; here, of all.
             share = parse_exact("1/2" if request["share"] is None else request["share"])
-            question = blocks_question(request, tables, spec.reads, spec.loss.scaled(share))
+            question = blocks_question(request, tables, spec.reads, spec.loss.scaled(share).on_grid())
             quotes.append(quote_blocks(question, tables))
     return tuple(quotes)
 

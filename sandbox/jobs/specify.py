@@ -45,7 +45,7 @@ def loss_of(job: JobFile) -> PrivacyLoss:
     else:
         loss = loss_from_epsilon(parse_exact(job.loss.epsilon), parse_exact(job.loss.delta))
     try:
-        return PrivacyLoss.parse(loss.to_record())
+        return PrivacyLoss.parse(loss.on_grid().to_record())
     except ExactError as error:
         raise ExactError(
             "the job's loss is larger or finer than an account can hold",

@@ -22,6 +22,9 @@ dp.enable_features("contrib")
 MAX_SIGMA = Fraction(2**58)
 """Noise beyond this could meet the ends of 64 bits; refused."""
 
+MAX_RHO = 10**18
+"""A loss beyond this promises nothing, and its scale would leave what floats can hold; refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
@@ -66,7 +69,7 @@ def gaussian_sigma(sensitivity_squared: int, rho: Fraction) -> Fraction:
         rho: the loss of this statistic.
 
     Raises:
-        BoundError: rho is not positive, or the noise would not fit 64 bits.
+        BoundError: rho is not positive or promises nothing, or the noise would not fit 64 bits.
 
     Privacy: sigma**2 * 2 * rho >= sensitivity**2 exactly, and OpenDP's map at the sensitivity (rounded up) is at most
     rho.  Source: Canonne, Kamath, Steinke 2020, theorem 4.
@@ -74,6 +77,10 @@ def gaussian_sigma(sensitivity_squared: int, rho: Fraction) -> Fraction:
     if rho <= 0:
         raise BoundError(
             "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
+        )
+    if rho > MAX_RHO:
+        raise BoundError(
+            "a loss so large promises nothing", hint="give the question a rho below 1", code="privacy.bound.loss"
         )
     if sensitivity_squared == 0:
         return Fraction(0)

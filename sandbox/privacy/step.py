@@ -20,6 +20,7 @@ from sandbox.model.unit import ContributionBound
 from sandbox.privacy import build
 from sandbox.privacy.aggregates import bare, is_aggregate
 from sandbox.privacy.algebra import DateType, Expr, NumberType, TextType, TruthType, column_names, present_columns
+from sandbox.privacy.build import INT64_LOWER, INT64_UPPER
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.parse import Text, known_arguments
 from sandbox.privacy.render import clamp, integer, quote_name, render
@@ -129,6 +130,7 @@ class _StepReader:
                 raise self.text.refusal(
                     node, "raw_rows", "this column is neither a group key nor an aggregate", "put it into GROUP BY"
                 )
+            self._check_stored(node, expr)
             made.append((name, render(expr), column_names(expr)))
             columns.append(_key_column(name, expr))
             named.append(name)
@@ -157,6 +159,16 @@ class _StepReader:
                 f"write it as in SELECT {self.base.unit.column}, COUNT(*) AS n … GROUP BY {self.base.unit.column}",
             )
         return [self.translator.translate(node) for node in others]
+
+    def _check_stored(self, node: exp.Expr, key: Expr) -> None:
+        """Refuse a key beyond 64 bits: the outer question takes every column to be within them."""
+        if isinstance(key.type, NumberType) and not INT64_LOWER < key.type.lower <= key.type.upper < INT64_UPPER:
+            error = BoundError(
+                "a key of the first step could grow beyond 64 bits",
+                hint="narrow it first, as in LEAST(GREATEST(x, 0), 1000)",
+                code="privacy.bound.overflow",
+            )
+            raise self.text.placed(error, node)
 
     def _ordered(self, node: exp.Expr) -> Expr | None:
         """Return the argument of MIN or MAX where it is a text or a date, else None."""
