@@ -9,6 +9,7 @@ from typing import Any
 from policies.decide import DecisionRequest, check_decision, decide, described_columns
 from sandbox.errors import PolicyError, QueryError, SaggarError
 from sandbox.jobs.engine import Engine, Records
+from sandbox.jobs.models import check_model
 from sandbox.jobs.registry import agreement_of, description_of, snapshot_of, tables_of
 from sandbox.jobs.stages import Admitted, Reads, Reserved, Submitted
 from sandbox.model.agreement import Agreement
@@ -80,10 +81,16 @@ def reserve(engine: Engine, admitted: Admitted) -> Reserved:
 
 
 def check_code(records: Records, spec: JobSpec, code: str) -> tuple[CheckedQuery | None, dict[str, Any]]:
-    """Return the checked question of an SQL job, or None and the walls' level for a program that compiles."""
+    """Return the checked question of an SQL job, or None and the walls' level for a program that compiles.
+
+    A model's questions are checked as well; its spec declares what they read.
+    """
     if spec.kind is JobKind.SQL:
         question = Question(code, spec.loss, spec.rows, spec.groups)
         return check_question(question, tables_of(records)), NO_PROGRAM
+    if spec.kind is JobKind.MODEL:
+        check_model(spec, code, tables_of(records))
+        return None, NO_PROGRAM
     guests = records.guests()
     guests.check(code)
     return None, guests.report.to_record()

@@ -10,6 +10,7 @@ from sandbox.crypto.envelope import seal_to
 from sandbox.errors import CancelledError, CanonicalError, GateError, GuestFailedError, SaggarError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.gate import SQL_OUTPUT
+from sandbox.jobs.models import learn
 from sandbox.jobs.questions import Questioner
 from sandbox.jobs.stages import Measured, Reserved
 from sandbox.model.canonical import canonical_bytes, canonical_release_bytes
@@ -79,6 +80,9 @@ def _run_code(
     if spec.kind is JobKind.SQL:
         answer = questioner.answer(Question(submitted.code, spec.loss, spec.rows, spec.groups))
         return {SQL_OUTPUT: {"kind": "answer", **answer}}, {}
+    if spec.kind is JobKind.MODEL:
+        tables = {description.table: description for description in reserved.admitted.descriptions}
+        return learn(spec, submitted.code, tables, questioner, seed=program_seed(submitted.job)), {}
     guests = engine.guests()
     program = Program(submitted.code, dict(spec.parameters), program_seed(submitted.job))
     outcome = guests.run(program, questioner.answer_request, cancel=cancel)

@@ -12,16 +12,18 @@ from sandbox.errors import SaggarError
 from sandbox.jobs.admit import check_code, check_reads, decision_request
 from sandbox.jobs.blocks import blocks_question
 from sandbox.jobs.engine import Records
-from sandbox.jobs.registry import agreement_of, profile_of
+from sandbox.jobs.models import model_plan
+from sandbox.jobs.registry import agreement_of, profile_of, tables_of
 from sandbox.jobs.stages import Reads
 from sandbox.model.description import DatasetDescription
 from sandbox.model.exact import format_exact, parse_exact
-from sandbox.model.job import JobSpec
+from sandbox.model.job import JobKind, JobSpec
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
 from sandbox.model.question import Quote
 from sandbox.privacy.accounting import people_loss
 from sandbox.privacy.accuracy import least_loss, proposals
 from sandbox.privacy.blocks_quote import QuotedBlocks, quote_blocks
+from sandbox.privacy.models.expecting import QuotedModel, quote_model
 from sandbox.privacy.plan import plan_query
 from sandbox.privacy.quote import quote_plan
 
@@ -69,6 +71,7 @@ class JobQuote:
         question: the expected error of an SQL job's answer; None for a program, whose questions are its own.
         blocks: for each question to blocks that a program spells out, the noise for several numbers of blocks.
         needed: the least loss for a wanted accuracy, where one was asked for.
+        model: what a model would be worth, and how many rows it wants.
     """
 
     loss: PrivacyLoss
@@ -80,6 +83,7 @@ class JobQuote:
     question: Quote | None
     blocks: tuple[tuple[QuotedBlocks, ...], ...] = ()
     needed: NeededLoss | None = None
+    model: QuotedModel | None = None
 
     @property
     def allowed(self) -> bool:
@@ -108,6 +112,7 @@ class JobQuote:
             "question": None if self.question is None else self.question.to_record(),
             "blocks": [[quoted.to_record() for quoted in quotes] for quotes in self.blocks],
             "needed": None if self.needed is None else self.needed.to_record(),
+            "model": None if self.model is None else self.model.to_record(),
         }
 
 
@@ -145,8 +150,12 @@ def quote_job(
         if wanted is not None:
             needed = NeededLoss(*wanted, least_loss(query, *wanted, spec.loss.delta))
     epsilon, delta = people_loss(spec.loss)
-    blocks = () if query is not None else _quote_blocks(records, spec, code, descriptions)
-    return JobQuote(spec.loss, epsilon, delta, reads, decision, accounts, question, blocks, needed)
+    blocks = _quote_blocks(records, spec, code, descriptions) if spec.kind is JobKind.PYTHON else ()
+    model = None
+    if spec.kind is JobKind.MODEL:
+        plan = model_plan(spec, code, tables_of(records))
+        model = quote_model(plan, spec.loss, profile_of(records, plan.reads[0]))
+    return JobQuote(spec.loss, epsilon, delta, reads, decision, accounts, question, blocks, needed, model)
 
 
 def _quote_blocks(
