@@ -93,7 +93,7 @@ def check_code(records: Records, spec: JobSpec, code: str) -> tuple[CheckedQuery
         return None, NO_PROGRAM
     guests = records.guests()
     guests.check(code)
-    return None, guests.report.to_record()
+    return None, guests.report_for(code).to_record()
 
 
 def check_reads(records: Records, spec: JobSpec, reads: Reads) -> tuple[DatasetDescription, ...]:

@@ -22,6 +22,7 @@ from sandbox.privacy.blocks import BlocksPlan
 from sandbox.privacy.blocks_measure import MeasuredBlocks, measure_blocks
 from sandbox.runtime.block_image import BlockJob, ImageColumn, encode_image
 from sandbox.runtime.host.blocks import BlockWork
+from sandbox.runtime.host.libraries import libraries_of
 from sandbox.vault.opened import OpenedSnapshot
 
 _CANCEL_SLICE_S: Final = 0.25
@@ -114,6 +115,7 @@ def answer_blocks(
             outputs=len(plan.question.outputs),
             wall_s=plan.question.milliseconds / 1000,
             lanes=plan.lanes,
+            libraries=libraries_of(plan.question.program),
         )
         split_s = engine.clock.monotonic_s() - started
         vectors = guests.run_blocks(work, cancel=cancel)

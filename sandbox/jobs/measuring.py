@@ -95,7 +95,7 @@ def _run_code(
             code=f"isolation.guest_failed.{outcome.status}",
         )
     _check_writable(outcome.outputs)
-    return outcome.outputs, dict(guests.report.versions)
+    return outcome.outputs, dict(guests.report_for(submitted.code).versions)
 
 
 def _check_writable(outputs: dict[str, Any]) -> None:

@@ -159,6 +159,10 @@ def _rerun(bundle: Bundle, spec: JobSpec, transcript: Transcript, guests: Guests
     source = bundle.document(spec.code).decode()
     program = Program(source, dict(spec.parameters), program_seed(transcript.job))
     recorded = _Recorded(spec, transcript, tables_for(bundle, spec))
+    lacking = transcript.guest.keys() - guests().report_for(source).versions.keys()
+    if lacking:
+        named = ", ".join(f"{name} {transcript.guest[name]}" for name in sorted(lacking))
+        raise mismatch(subject, f"the program ran with {named}, which this machine does not have to run it again")
     outcome = guests().run(program, recorded.answer)
     if outcome.outputs is None:
         raise mismatch(subject, f"the program does not run again: {outcome.message or outcome.status}")

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sandbox.errors import CancelledError
+from sandbox.runtime.host.libraries import Libraries
 from sandbox.runtime.host.zygote_process import BlockProcess, ZygoteProcess
 
 HANDOVER_S: Final = 0.008
@@ -43,6 +44,7 @@ class BlockWork:
         wall_s: how long each worker may run; each slot takes this and `HANDOVER_S`.
         lanes: how many workers run side by side.
         memory_bytes: address space of a worker, on top of the interpreter with its libraries.
+        libraries: what the function may import.
     """
 
     image: Callable[[int], bytes]
@@ -51,6 +53,7 @@ class BlockWork:
     wall_s: float
     lanes: int = 1
     memory_bytes: int = _MEMORY_BYTES
+    libraries: Libraries = Libraries.PLAIN
 
     @property
     def planned_s(self) -> float:
