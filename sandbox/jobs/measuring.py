@@ -13,13 +13,13 @@ from sandbox.jobs.gate import SQL_OUTPUT
 from sandbox.jobs.models import learn
 from sandbox.jobs.questions import Questioner
 from sandbox.jobs.stages import Measured, Reserved
-from sandbox.model.canonical import canonical_bytes, canonical_release_bytes
+from sandbox.model.canonical import canonical_release_bytes
 from sandbox.model.digest import Digest, hash_bytes
 from sandbox.model.entry import EntryKind
 from sandbox.model.job import JobKind
 from sandbox.model.keys import Role
 from sandbox.model.question import Question
-from sandbox.model.transcript import SEALING_CONTEXT, Transcript
+from sandbox.model.transcript import SEALING_CONTEXT, Transcript, padded_secret
 from sandbox.runtime.host.guests import Program
 
 
@@ -114,7 +114,7 @@ def _close(
     engine: Engine, reserved: Reserved, questioner: Questioner, outputs: dict[str, Any], guest: dict[str, str]
 ) -> Measured:
     submitted = reserved.admitted.submitted
-    secret = canonical_bytes({"v": 1, "job": submitted.job, "questions": list(questioner.sealed)})
+    secret = padded_secret({"v": 1, "job": submitted.job, "questions": list(questioner.sealed)})
     context = f"{SEALING_CONTEXT}/{submitted.job}"
     transcript = Transcript(
         job=submitted.job,

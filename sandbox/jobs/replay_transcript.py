@@ -34,7 +34,7 @@ from sandbox.model.job import SIGNING_CONTEXT, JobKind, JobSpec
 from sandbox.model.keys import Role, Signature, decode_base64
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
 from sandbox.model.release import Release
-from sandbox.model.transcript import SEALING_CONTEXT, Exchange, Transcript
+from sandbox.model.transcript import SEALING_CONTEXT, Exchange, Transcript, parse_secret
 from sandbox.privacy.blocks import plan_blocks
 from sandbox.privacy.blocks_measure import verify_blocks
 from sandbox.privacy.check import check_question
@@ -89,7 +89,7 @@ def _open(bundle: Bundle, transcript: Transcript, auditor: PrivateKey, subject: 
     if sealed is None:
         raise mismatch(subject, f"nothing of {subject} is sealed to key `{auditor.public.key_id}`")
     secret = open_sealed(auditor, bundle.document(sealed), f"{SEALING_CONTEXT}/{transcript.job}")
-    questions: list[dict[str, Any]] = parse_canonical(secret)["questions"]
+    questions: list[dict[str, Any]] = parse_secret(secret)["questions"]
     return questions
 
 

@@ -103,6 +103,8 @@ def proposals(query: CheckedQuery, loss: PrivacyLoss, profile: Profile | None) -
     """Return what a quote proposes: the bounding form and the bound that err least, by the dataset's profile."""
     if profile is None or query.source is not None or profile.total_rows() <= 0:
         return ()
+    if query.settings.bounding is Bounding.RESCALE:
+        return ()  # It leaves no row out, so there is nothing to weigh against its noise.
     plan = plan_query(query, loss)
     if not plan.bounds_rows or plan.cells is None:
         return ()
@@ -116,8 +118,7 @@ def proposals(query: CheckedQuery, loss: PrivacyLoss, profile: Profile | None) -
         )
     lost = profile.lost_share(query.bound.rows)
     scalars = {statistic.statistic.kind for statistic in plan.statistics} <= {StatisticKind.ROWS, StatisticKind.SUM}
-    sampled = query.settings.bounding is Bounding.SAMPLE
-    if scalars and sampled and lost is not None and lost > Fraction(1, 50):
+    if scalars and lost is not None and lost > Fraction(1, 50):
         found.append(
             f"sampling leaves out about {float(lost):.0%} of all rows; SETTINGS bounding = 'rescale' counts them all, "
             "with the same noise and less bias for sums"

@@ -163,6 +163,7 @@ def test_the_auditor_accepts_what_was_drawn_and_finds_what_was_changed(changes):
         ({"outputs": (world.output("a b"),)}, QueryError, "`a b` is not a name"),
         ({"outputs": (world.output(lower=1, upper=1),)}, BoundError, "lower <= default <= upper"),
         ({"outputs": (world.output(default=2),)}, BoundError, "lower <= default <= upper"),
+        ({"outputs": (world.output(upper=10**400, resolution=10**400),)}, BoundError, "lower <= default <= upper"),
         ({"outputs": (world.output(resolution="2/3"),)}, BoundError, "does not divide"),
         ({"outputs": (world.output(resolution="1/1000000000000000"),)}, BoundError, "does not divide"),
         ({"outputs": (world.output(resolution="1/10000000"),), **MEDIAN}, BoundError, "is searched on"),
