@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
 from sandbox.errors import ProgramError
-from sandbox.runtime.host.blocks import BlockWork, run_blocks
+from sandbox.runtime.host.blocks import BlockRun, BlockWork, run_blocks
 from sandbox.runtime.host.conversation import (
     Answerer,
     Conversation,
@@ -71,6 +71,7 @@ class GuestHost:
         if least < Level.FLOOR:
             raise AssertionError("a level below the floor is not isolation")
         self._zygotes = Zygotes(self._command, least)
+        self._one_at_a_time = threading.Lock()
         self._live_lock = threading.Lock()
         self._live: dict[int, Worker] = {}
         self._freezes = 0
@@ -226,9 +227,18 @@ class GuestHost:
             CancelledError: from `sandbox.errors`, when `cancel` is set.
             GuestFailedError: the machinery failed.
         """
+        return self.watch_blocks(work, None, cancel=cancel).vectors
+
+    def watch_blocks(
+        self, work: BlockWork, control: BlockWork | None, *, cancel: threading.Event | None = None
+    ) -> BlockRun:
+        """Run blocks as `run_blocks` does, with the host's own controls in between, which tell how busy the machine is.
+
+        One question to blocks at a time: another's blocks, whose load data may steer, would show in the controls.
+        """
         zygote = self._zygotes.get(Purpose.BLOCKS, work.libraries)
-        with self.frozen():
-            return run_blocks(zygote, work, cancel)
+        with self._one_at_a_time, self.frozen():
+            return run_blocks(zygote, work, cancel, control)
 
     def _converse(
         self, job: dict[str, Any], answer: Answerer, limits: GuestLimits, cancel: threading.Event | None
