@@ -38,8 +38,13 @@ _TYPE_NAMES = {
 
 def batch_schema(description: DatasetDescription) -> pa.Schema:
     """Return the schema that batches must arrive in: `_unit`, then the description's columns in order."""
-    columns = [pa.field(column.name, _STORAGE[column.kind]) for column in description.columns]
+    columns = [pa.field(column.name, type_for(column)) for column in description.columns]
     return pa.schema([pa.field(UNIT_COLUMN, pa.int64()), *columns])
+
+
+def type_for(column: Column) -> pa.DataType:
+    """Return the storage type of a column."""
+    return _STORAGE[column.kind]
 
 
 def type_name(arrow_type: pa.DataType) -> str:

@@ -113,7 +113,7 @@ class Vault:
             SignatureError: the signer is not a sandbox key.
 
         Privacy: order and ranks come from keys and fresh entropy, independent of what rows say.
-        Cost: memory about four times `spill.LIMIT_BYTES` plus three partitions, whatever the number of rows.
+        Cost: memory about `spill.LIMIT_BYTES` plus three partitions, whatever the number of rows.
         """
         generation = 0 if parent is None else self._generation_after(parent, description.dataset, [signer.public])
         request = SealRequest(description, suite, signer, owner, at, partitions, parent=parent, generation=generation)
