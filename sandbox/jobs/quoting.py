@@ -13,7 +13,6 @@ from sandbox.jobs.admit import check_code, check_reads, decision_request
 from sandbox.jobs.blocks import blocks_question
 from sandbox.jobs.engine import Records
 from sandbox.jobs.registry import agreement_of, profile_of
-from sandbox.jobs.stages import Reads
 from sandbox.model.description import DatasetDescription
 from sandbox.model.exact import format_exact, parse_exact
 from sandbox.model.job import JobSpec
@@ -23,6 +22,7 @@ from sandbox.privacy.accounting import people_loss
 from sandbox.privacy.accuracy import least_loss, proposals
 from sandbox.privacy.blocks_quote import QuotedBlocks, quote_blocks
 from sandbox.privacy.plan import plan_query
+from sandbox.privacy.query import Reads
 from sandbox.privacy.quote import quote_plan
 
 
@@ -128,7 +128,7 @@ def quote_job(
     """
     agreement = agreement_of(records, spec.agreement).agreement
     query, isolation = check_code(records, spec, code)
-    reads: Reads = spec.reads if query is None else ((query.dataset, tuple(query.columns)),)
+    reads: Reads = spec.reads if query is None else query.reads
     descriptions = check_reads(records, spec, reads)
     now = records.clock.now()
     decision = decide(decision_request(spec, agreement, descriptions, reads, isolation, operator=operator, at=now))
@@ -139,7 +139,7 @@ def quote_job(
     )
     question, needed = None, None
     if query is not None:
-        profile = profile_of(records, query.dataset)
+        profile = None if query.second is not None else profile_of(records, query.dataset)
         question = quote_plan(plan_query(query, spec.loss), profile)
         question = replace(question, notes=(*question.notes, *proposals(query, spec.loss, profile)))
         if wanted is not None:

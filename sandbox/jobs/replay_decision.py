@@ -14,7 +14,6 @@ from policies.policy_set import PolicySet
 from sandbox.jobs.admit import NO_PROGRAM
 from sandbox.jobs.agree import check_parties
 from sandbox.jobs.replay_bundle import Bundle, mismatch
-from sandbox.jobs.stages import Reads
 from sandbox.model.agreement import Agreement, SignedAgreement
 from sandbox.model.canonical import parse_canonical
 from sandbox.model.description import DatasetDescription
@@ -22,6 +21,7 @@ from sandbox.model.entry import Entry, EntryKind
 from sandbox.model.job import JobKind, JobSpec
 from sandbox.model.question import Question
 from sandbox.privacy.check import check_question
+from sandbox.privacy.query import Reads
 
 
 def replay_decision(bundle: Bundle, decided: Entry) -> None:
@@ -83,8 +83,7 @@ def _reads(bundle: Bundle, spec: JobSpec, tables: dict[str, DatasetDescription])
     if spec.kind is JobKind.PYTHON:
         return spec.reads
     code = bundle.document(spec.code).decode()
-    query = check_question(Question(code, spec.loss, spec.rows, spec.groups), tables)
-    return ((query.dataset, tuple(query.columns)),)
+    return check_question(Question(code, spec.loss, spec.rows, spec.groups), tables).reads
 
 
 def _agreement(bundle: Bundle, name: str, *, before: int) -> Agreement | None:

@@ -16,7 +16,7 @@ Units = npt.NDArray[np.int64]
 
 
 class UnitHash:
-    """A keyed hash of units: simple tabulation, with tables derived from the dataset's partition key.
+    """A keyed hash of units: simple tabulation, with tables derived from the partition key of the unit's kind.
 
     Why it is fine that this is not a pseudo-random function.  It is a load balancer under a key and not a barrier: its
     input is already a keyed token of the unit, and its output never leaves the vault; what an onlooker sees of it is
@@ -27,7 +27,7 @@ class UnitHash:
     Source: Patrascu and Thorup 2012, "The power of simple tabulation hashing", section 1.
 
     Args:
-        key: the dataset's partition key.
+        key: the partition key of the unit's kind.
         suite: the suite whose HKDF-Expand fills the tables.
     """
 
