@@ -21,12 +21,12 @@ def add_to(app: typer.Typer, keys: typer.Typer) -> None:
     app.command(
         name="seal-source",
         epilog="Example: saggar seal-source hospital.yaml encounters.csv --to vault.pub --as health.key "
-        "--token-key hospital.token --out batch.sealed",
+        "--token-key patient.token --out batch.sealed",
     )(seal_source)
     app.command(epilog="Example: saggar receive batch.sealed")(receive)
     keys.command(epilog="Example: saggar keys public sandbox --out vault.pub")(public)
     keys.command(
-        name="issue-token-key", epilog="Example: saggar keys issue-token-key hospital --to health --out hospital.token"
+        name="issue-token-key", epilog="Example: saggar keys issue-token-key patient --to health --out patient.token"
     )(issue_token_key)
 
 
@@ -36,7 +36,9 @@ def seal_source(
     source: Annotated[Path, typer.Argument(help="A CSV file, or a .zip with one CSV file in it.")],
     to: Annotated[Path, typer.Option(help="The vault's public key (vault.pub).")],
     as_key: Annotated[Path, typer.Option("--as", help="The department's key file.")],
-    token_key: Annotated[Path, typer.Option("--token-key", help="The dataset's token key, issued to the department.")],
+    token_key: Annotated[
+        Path, typer.Option("--token-key", help="The token key of the unit's kind, issued to the department.")
+    ],
     out: Annotated[Path, typer.Option(help="Where the sealed batch goes.")],
     encoding: Annotated[str, typer.Option(help="utf-8, utf-8-sig or gb18030.")] = "utf-8",
     as_json: Annotated[bool, typer.Option("--json", help="Print the quality report as JSON.")] = False,
@@ -53,7 +55,7 @@ def seal_source(
         raise FileFormatError(f"source file `{source}` is not there", hint="check the path", code="input.file.missing")
     vault = PublicKey.parse(parse_canonical(read_file(to)))
     department = open_key(as_key)
-    key = open_token_key(read_file(token_key), described.dataset, department, vault)
+    key = open_token_key(read_file(token_key), described.unit.kind, department, vault)
     reader = CsvSource(source, described, key.tokeniser(), encoding=encoding)
     digest = seal_batch(
         reader,
@@ -114,11 +116,11 @@ def public(
 
 @told
 def issue_token_key(
-    dataset: Annotated[str, typer.Argument(help="The dataset whose identifiers become tokens.")],
+    kind: Annotated[str, typer.Argument(help="The kind of unit whose identifiers become tokens, as in patient.")],
     to: Annotated[str, typer.Option(help="The department's key name.")],
     out: Annotated[Path, typer.Option(help="Where the sealed token key goes.")],
 ) -> None:
-    """Seal a dataset's token key to its department, which tokenises before it sends 下发令牌密钥."""
+    """Seal the token key of a kind of unit to a department, which tokenises before it sends 下发令牌密钥."""
     from sandbox.jobs.intake import token_key_for
     from sandbox.service.compose import open_engine
     from sandbox.service.files import write_durably
@@ -127,6 +129,6 @@ def issue_token_key(
     with open_engine(
         session.state, passphrase=passphrase_for("sandbox"), purpose="keys issue-token-key", wait_s=session.wait_s
     ) as engine:
-        raw = token_key_for(engine, dataset, department)
+        raw = token_key_for(engine, kind, department)
     write_durably(out, raw)
-    console.print(f"the token key of [bold]{dataset}[/] is in {out}; only [bold]{to}[/] opens it")
+    console.print(f"the token key of [bold]{kind}[/] is in {out}; only [bold]{to}[/] opens it")

@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from sandbox.compute.paired import Pair
 from sandbox.errors import VaultError
 from sandbox.privacy.keys import Key
 from sandbox.privacy.partials import Partials, add_partials
@@ -39,13 +40,14 @@ def open_engine(threads: int = 2) -> Any:
     return connection
 
 
-def run_plan(plan: Plan, partitions: Iterable[pa.Table], *, threads: int = 2, engine: Any = None) -> Partials:
+def run_plan(plan: Plan, partitions: Iterable[pa.Table | Pair], *, threads: int = 2, engine: Any = None) -> Partials:
     """Return the exact integers of a plan, summed over partitions.
 
     Args:
         plan: what to compute.
         partitions: tables with `_unit` (int64, no nulls), `_rank` (int32, no nulls) and the plan's columns in storage
-            types, texts plain or as dictionaries; all rows of a unit stand in one of them, with ranks 1..n.
+            types, texts plain or as dictionaries; all rows of a unit stand in one of them, with ranks 1..n.  For a
+            join, pairs of such tables.
         threads: for DuckDB; the result is the same for any number.
         engine: a connection of `open_engine` to use again (opening one takes some 25 ms); by default one is opened and
             closed.
@@ -57,7 +59,8 @@ def run_plan(plan: Plan, partitions: Iterable[pa.Table], *, threads: int = 2, en
     connection = open_engine(threads) if engine is None else engine
     try:
         width = plan.key_width
-        rows = (run_partition(connection, plan.sql, plan.columns, width, table) for table in partitions)
+        second = None if plan.second is None else plan.second.columns
+        rows = (run_partition(connection, plan.sql, plan.columns, width, part, second) for part in partitions)
         return add_partials(plan.digest(), rows)
     finally:
         if engine is None:
@@ -79,20 +82,53 @@ def _plain(of: pa.DataType) -> pa.DataType:
 
 
 def run_partition(
-    connection: Any, sql: str, columns: Sequence[str], width: int, table: pa.Table
+    connection: Any,
+    sql: str,
+    columns: Sequence[str],
+    width: int,
+    part: pa.Table | Pair,
+    second: Sequence[str] | None = None,
 ) -> Iterator[tuple[Key, tuple[int, ...]]]:
     """Yield the keys and exact integers of one partition.
 
     Args:
         connection: of `open_engine`; used by one thread at a time.
-        sql: a plan's statement over a partition called `t`.
+        sql: a plan's statement over a partition called `t`, and `u` for a join.
         columns: what it reads besides `_unit` and `_rank`.
         width: how many keys a row of its result begins with.
-        table: the partition, in storage types.
+        part: the partition, in storage types; for a join a pair.
+        second: what it reads of the right table of a join, or None where there is none.
 
     Raises:
         VaultError: as `run_plan` does.
     """
+    if isinstance(part, Pair) != (second is not None):
+        raise VaultError(
+            "a join was given one table, or a single table two",
+            hint="report it: a plan says how many it reads",
+            code="vault.partition",
+        )
+    tables = {"t": _checked(part.t if isinstance(part, Pair) else part, columns)}
+    if isinstance(part, Pair):
+        tables["u"] = _checked(part.u, second or ())
+    for name, table in tables.items():
+        connection.register(name, table)
+    try:
+        rows = connection.execute(sql).fetchall()
+    except duckdb.Error:
+        # The engine's own words may hold values, so nothing of them is passed on, not even as a cause.
+        raise VaultError(
+            "the engine failed on a partition", hint="report it: a plan cannot fail on data", code="vault.engine"
+        ) from None
+    finally:
+        for name in tables:
+            connection.unregister(name)
+    for row in rows:
+        yield tuple(row[:width]), tuple(int(amount) for amount in row[width:])
+
+
+def _checked(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Return the columns that a plan reads, once they are there and in storage types."""
     wanted = [UNIT_COLUMN, RANK_COLUMN, *columns]
     if missing := [name for name in wanted if name not in table.column_names]:
         raise VaultError(
@@ -103,15 +139,4 @@ def run_partition(
         )
     if not _is_stored(table.select(wanted)):
         raise VaultError("a partition is not in storage types", hint="seal the dataset again", code="vault.partition")
-    connection.register("t", table.select(wanted))
-    try:
-        rows = connection.execute(sql).fetchall()
-    except duckdb.Error:
-        # The engine's own words may hold values, so nothing of them is passed on, not even as a cause.
-        raise VaultError(
-            "the engine failed on a partition", hint="report it: a plan cannot fail on data", code="vault.engine"
-        ) from None
-    finally:
-        connection.unregister("t")
-    for row in rows:
-        yield tuple(row[:width]), tuple(int(amount) for amount in row[width:])
+    return table.select(wanted)

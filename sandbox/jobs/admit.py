@@ -11,7 +11,7 @@ from sandbox.errors import PolicyError, QueryError, SaggarError
 from sandbox.jobs.engine import Engine, Records
 from sandbox.jobs.models import check_model
 from sandbox.jobs.registry import agreement_of, description_of, snapshot_of, tables_of
-from sandbox.jobs.stages import Admitted, Reads, Reserved, Submitted
+from sandbox.jobs.stages import Admitted, Reserved, Submitted
 from sandbox.model.agreement import Agreement
 from sandbox.model.canonical import canonical_bytes
 from sandbox.model.description import DatasetDescription
@@ -22,7 +22,7 @@ from sandbox.model.keys import Role
 from sandbox.model.question import Question
 from sandbox.privacy.check import check_question
 from sandbox.privacy.plan import plan_query
-from sandbox.privacy.query import CheckedQuery
+from sandbox.privacy.query import CheckedQuery, Reads
 
 NO_PROGRAM: dict[str, Any] = {"level": "no-program"}
 
@@ -40,7 +40,7 @@ def admit(engine: Engine, submitted: Submitted) -> Admitted:
         query, isolation = check_code(engine, spec, submitted.code)
         if query is not None:
             plan_query(query, spec.loss)  # A loss that cannot pay for the question is told before anything is held.
-        reads: Reads = spec.reads if query is None else ((query.dataset, tuple(query.columns)),)
+        reads: Reads = spec.reads if query is None else query.reads
         descriptions = check_reads(engine, spec, reads)
         if not engine.trusted(Role.AUDITOR):
             raise PolicyError(

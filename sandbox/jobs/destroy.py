@@ -26,6 +26,7 @@ from sandbox.model.entry import EntryKind
 from sandbox.model.keys import Role
 from sandbox.vault.destruction import Destroyed, destroy_snapshot, forget_dataset, forget_manifest
 from sandbox.vault.manifest import SnapshotManifest
+from sandbox.vault.unit_keys import forget_unit_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,9 @@ def _forget_dataset(engine: Engine, dataset: DatasetFacts, progress: Callable[[s
                 destroy_snapshot(engine.vault, manifest, trusted, progress)
                 forget_manifest(engine.vault, snapshot)
     forget_dataset(engine.vault.keyring, dataset.dataset)
+    others = [other for other in engine.state().datasets.values() if other.dataset != dataset.dataset]
+    if not any(other.unit_kind == dataset.unit_kind and other.is_held for other in others):
+        forget_unit_keys(engine.vault.keyring, dataset.unit_kind)
 
 
 def _find(engine: Engine, what: str) -> tuple[DatasetFacts, list[Digest]]:

@@ -14,7 +14,6 @@ from sandbox.jobs.blocks import blocks_question
 from sandbox.jobs.engine import Records
 from sandbox.jobs.models import model_plan
 from sandbox.jobs.registry import agreement_of, profile_of, tables_of
-from sandbox.jobs.stages import Reads
 from sandbox.model.description import DatasetDescription
 from sandbox.model.exact import format_exact, parse_exact
 from sandbox.model.job import JobKind, JobSpec
@@ -25,6 +24,7 @@ from sandbox.privacy.accuracy import least_loss, proposals
 from sandbox.privacy.blocks_quote import QuotedBlocks, quote_blocks
 from sandbox.privacy.models.expecting import QuotedModel, quote_model
 from sandbox.privacy.plan import plan_query
+from sandbox.privacy.query import Reads
 from sandbox.privacy.quote import quote_plan
 
 
@@ -133,7 +133,7 @@ def quote_job(
     """
     agreement = agreement_of(records, spec.agreement).agreement
     query, isolation = check_code(records, spec, code)
-    reads: Reads = spec.reads if query is None else ((query.dataset, tuple(query.columns)),)
+    reads: Reads = spec.reads if query is None else query.reads
     descriptions = check_reads(records, spec, reads)
     now = records.clock.now()
     decision = decide(decision_request(spec, agreement, descriptions, reads, isolation, operator=operator, at=now))
@@ -144,7 +144,7 @@ def quote_job(
     )
     question, needed = None, None
     if query is not None:
-        profile = profile_of(records, query.dataset)
+        profile = None if query.second is not None else profile_of(records, query.dataset)
         question = quote_plan(plan_query(query, spec.loss), profile)
         question = replace(question, notes=(*question.notes, *proposals(query, spec.loss, profile)))
         if wanted is not None:

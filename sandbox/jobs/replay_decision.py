@@ -15,7 +15,6 @@ from sandbox.jobs.admit import NO_PROGRAM
 from sandbox.jobs.agree import check_parties
 from sandbox.jobs.models import model_plan
 from sandbox.jobs.replay_bundle import Bundle, mismatch
-from sandbox.jobs.stages import Reads
 from sandbox.model.agreement import Agreement, SignedAgreement
 from sandbox.model.canonical import parse_canonical
 from sandbox.model.description import DatasetDescription
@@ -23,6 +22,7 @@ from sandbox.model.entry import Entry, EntryKind
 from sandbox.model.job import JobKind, JobSpec
 from sandbox.model.question import Question
 from sandbox.privacy.check import check_question
+from sandbox.privacy.query import Reads
 
 
 def replay_decision(bundle: Bundle, decided: Entry) -> None:
@@ -86,8 +86,7 @@ def _reads(bundle: Bundle, spec: JobSpec, tables: dict[str, DatasetDescription])
     code = bundle.document(spec.code).decode()
     if spec.kind is JobKind.MODEL:
         return (model_plan(spec, code, tables).reads,)
-    query = check_question(Question(code, spec.loss, spec.rows, spec.groups), tables)
-    return ((query.dataset, tuple(query.columns)),)
+    return check_question(Question(code, spec.loss, spec.rows, spec.groups), tables).reads
 
 
 def _agreement(bundle: Bundle, name: str, *, before: int) -> Agreement | None:

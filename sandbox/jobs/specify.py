@@ -69,6 +69,7 @@ def _datasets(records: Records, spec: JobSpec, code: str) -> list[str]:
     if spec.kind is not JobKind.SQL:
         return [dataset for dataset, _ in spec.reads]
     try:
-        return [check_question(Question(code, spec.loss, spec.rows, spec.groups), tables_of(records)).dataset]
+        query = check_question(Question(code, spec.loss, spec.rows, spec.groups), tables_of(records))
+        return [dataset for dataset, _ in query.reads]
     except SaggarError:
         return []  # It is refused at admission, with its reason, and the refusal is logged.

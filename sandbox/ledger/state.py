@@ -170,6 +170,11 @@ class DatasetFacts:
         """The account that every answer about this dataset is charged to."""
         return dataset_account(self.dataset, self.unit_kind)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether any of its snapshots was not destroyed."""
+        return len(self.destroyed) < len(self.snapshots)
+
     def has_snapshot(self, snapshot: str) -> bool:
         """Return whether `snapshot` was ever sealed for this dataset."""
         return any(known == snapshot for known, _ in self.snapshots)

@@ -29,13 +29,21 @@ class Bounded:
 
 
 def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histograms: Sequence[Histogram] = ()) -> Bounded:
-    """Return the statement that bounds, groups and sums the rows of a partition called `t`.
+    """Return the statement that bounds, groups and sums the rows of a partition called `t`, or of its join with `u`.
 
     - Groups are capped first, and only where a statistic's sensitivity rests on them (units over keys): a unit keeps
       the groups of its lowest ranks.  Otherwise the cap on rows bounds the groups as well.
     - Rows are capped to the lowest ranks: by `_rank <= k` where neither WHERE nor the group cap has dropped rows
       before, else by a window over the rows that are left.
     """
+    bounded = _bounded(query, statistics, histograms)
+    if query.second is None:
+        return bounded
+    words = f"{query.second.words}, then {bounded.words}" if bounded.words else query.second.words
+    return Bounded(bounded.sql, words, drops_rows=bounded.drops_rows or query.second.drops_rows)
+
+
+def _bounded(query: CheckedQuery, statistics: Sequence[Statistic], histograms: Sequence[Histogram]) -> Bounded:
     keys = [f"_k{index}" for index in range(len(query.keys))]
     selected = [f"{render(key.expr)} AS {name}" for key, name in zip(query.keys, keys, strict=True)]
     scalars = [statistic for statistic in statistics if statistic.histogram is None]
@@ -68,7 +76,7 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histogram
         inner = _lowest_ranks(inner, columns, rows)
         words.append(f"a unit's {rows} lowest ranks after the filter")
     sql = _grouped(query, inner, keys, scalars, histograms)
-    if query.source is not None:
+    if query.source is not None and query.second is None:
         words.insert(0, f"first one row for each {query.unit_kind}")
     return Bounded(sql, ", then ".join(words), drops_rows=query.source is None or rows > 1)
 

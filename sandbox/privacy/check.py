@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NoReturn
 
 from sqlglot import exp
@@ -14,12 +15,14 @@ from sandbox.privacy.aggregates import AggregateReader, bare, several_quantiles
 from sandbox.privacy.algebra import Expr, Op, column_names, present_columns
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
+from sandbox.privacy.join import Join, JoinSide, JoinSource, joint_bound, read_join
 from sandbox.privacy.keys import MAX_PUBLIC_CELLS, key_domain
 from sandbox.privacy.labels import aggregate_label, key_label
-from sandbox.privacy.lookup import join_public, public_tables
+from sandbox.privacy.lookup import PublicTable, join_public, public_tables
 from sandbox.privacy.parse import Text, known_arguments, parse_select
-from sandbox.privacy.query import CheckedQuery, GroupKey, KeyMode, Label, Output, Settings, Slot
+from sandbox.privacy.query import Bounding, CheckedQuery, GroupKey, KeyMode, Label, Output, Settings, Slot
 from sandbox.privacy.render import weight
+from sandbox.privacy.sides import Side
 from sandbox.privacy.step import UnitStep, read_step
 
 MAX_OUTPUTS = 64
@@ -37,9 +40,10 @@ _REFUSED_CLAUSES: dict[str, tuple[str, str, str]] = {
 
 NO_JOIN = (
     "join",
-    "only a public table of the question itself can be joined",
-    "write WITH d(district, kind) AS (VALUES ('east', 'urban')) … JOIN d USING (district); ask each dataset apart",
+    "this is no table that can be joined",
+    "write … JOIN b USING (person), or JOIN a public table: WITH d(district, kind) AS (VALUES ('east', 'urban'))",
 )
+TOO_MANY_JOINS = ("join", "three datasets in one question are not in the language", "join two of them, or two and two")
 
 
 def check_question(question: Question, tables: Mapping[str, DatasetDescription]) -> CheckedQuery:
@@ -74,6 +78,7 @@ class _Checker:
         self.select = select
         self.question = question
         self.step: UnitStep | None = None
+        self.join: Join | None = None
         self.ctes = self._ctes()
         self.public = public_tables(text, list(self.ctes.values()))
         for name, (code, message, hint) in _REFUSED_CLAUSES.items():
@@ -89,7 +94,7 @@ class _Checker:
         if select.args.get("kind"):
             raise text.refusal(select, "feature", "SELECT AS is not in the language", "name columns with AS")
         self.description, names = self._table(tables)
-        self.translator = Translator(text, self.description, names)
+        self.translator = Translator(text, self.description, names, sides=self._sides())
         joined = self._joins()
         self.filter = self._filter(joined)
         self.keys: list[Expr] = []
@@ -123,9 +128,10 @@ class _Checker:
                 "give one for each",
             )
         bound = self.description.bound
-        if self.step is None:
+        if self.step is None and self.join is None:
             bound = bound.lowered(rows=self.question.rows, groups=self.question.groups)
-        return CheckedQuery(
+        source = None if self.join is None else self._join_source(self.join, keys, settings)
+        checked = CheckedQuery(
             dataset=self.description.dataset,
             table=self.description.table if self.step is None else self.step.base.table,
             unit_kind=self.description.unit.kind,
@@ -142,6 +148,23 @@ class _Checker:
             settings=settings,
             source=None if self.step is None else self.step.sql(columns),
         )
+        if self.join is None or source is None:
+            return checked
+        table = self.join.left.base.table
+        return replace(
+            checked, table=table, columns=source.columns, filter=source.filter, source=source.sql, second=source.second
+        )
+
+    def _join_source(self, join: Join, keys: tuple[GroupKey, ...], settings: Settings) -> JoinSource:
+        """Return the rows of a join with the columns that keys and aggregates read; the WHERE is divided over it."""
+        if settings.bounding is Bounding.RESCALE:
+            raise self.text.refusal(
+                self.select, "setting", "the rows of a join cannot be rescaled", "leave `bounding` out"
+            )
+        read = [key.expr for key in keys]
+        for aggregate in self.reader.aggregates:
+            read += [*aggregate.moments, *([] if aggregate.argument is None else [aggregate.argument])]
+        return join.source(frozenset().union(*(column_names(expr) for expr in read)), self.filter)
 
     def _ctes(self) -> dict[str, exp.CTE]:
         clause = self.select.args.get("with_")
@@ -160,37 +183,59 @@ class _Checker:
         kept = []
         for join in self.select.args.get("joins") or ():
             node = join.this
-            table = self.public.get(str(node.name).lower()) if type(node) is exp.Table else None
+            table = self._public_table(join)
             if table is None:
-                raise self.text.refusal(join, *NO_JOIN)
+                continue
             name = str(node.alias or node.name).lower()
             columns, condition = join_public(self.text, join, name, table, self.translator)
             self.translator.joined[name] = columns
             kept += [] if condition is None else [condition]
         return kept
 
+    def _sides(self) -> tuple[Side, ...]:
+        return () if self.join is None else self.join.sides
+
+    def _public_table(self, join: exp.Join) -> PublicTable | None:
+        return self.public.get(str(join.this.name).lower()) if type(join.this) is exp.Table else None
+
     def _table(self, tables: Mapping[str, DatasetDescription]) -> tuple[DatasetDescription, frozenset[str]]:
         source = self.select.args.get("from_")
         if source is None:
             raise self.text.refusal(self.select, "unknown_table", "the question names no table", "write FROM a table")
-        node = source.this
+        joins = [join for join in self.select.args.get("joins") or () if self._public_table(join) is None]
+        if not joins:
+            side = self._side(source.this, tables)
+            self.step = side.step
+            return side.table, frozenset({side.name})
+        if len(joins) > 1:
+            raise self.text.refusal(joins[1], *TOO_MANY_JOINS)
+        if not isinstance(joins[0].this, (exp.Table, exp.Subquery)):
+            raise self.text.refusal(joins[0], *NO_JOIN)
+        left, right = (self._side(node, tables) for node in (source.this, joins[0].this))
+        asked = joint_bound(left.base.bound, right.base.bound).lowered(
+            rows=self.question.rows, groups=self.question.groups
+        )
+        self.join = read_join(self.text, joins[0], left, right, asked)
+        return self.join.table, frozenset({left.name, right.name})
+
+    def _side(self, node: exp.Expr, tables: Mapping[str, DatasetDescription]) -> JoinSide:
+        """Return what stands in FROM or behind JOIN: a table, or a first step over one."""
         inner = node.this if isinstance(node, exp.Subquery) else None
+        if isinstance(node, exp.Subquery):
+            known_arguments(self.text, node, "this", "alias")
         if type(node) is exp.Table and str(node.name).lower() in self.ctes:
             known_arguments(self.text, node, "this", "alias")
             inner = self.ctes[str(node.name).lower()].this
-        if isinstance(inner, exp.Select):
-            name = str(node.alias or node.name or "step").lower()
-            base, names = self._base(inner, tables)
-            bound = base.bound.lowered(rows=self.question.rows, groups=self.question.groups)
-            self.step = read_step(self.text, inner, name, base, names, bound)
-            return self.step.table, frozenset({name})
-        return self._base(self.select, tables)
+        if not isinstance(inner, exp.Select):
+            base, name = self._base(node, tables)
+            return JoinSide(name, base, None)
+        name = str(node.alias or node.name or "step").lower()
+        source = inner.args.get("from_")
+        base, own = self._base(None if source is None else source.this, tables)
+        bound = base.bound.lowered(rows=self.question.rows, groups=self.question.groups)
+        return JoinSide(name, base, read_step(self.text, inner, name, base, frozenset({own}), bound))
 
-    def _base(
-        self, select: exp.Select, tables: Mapping[str, DatasetDescription]
-    ) -> tuple[DatasetDescription, frozenset[str]]:
-        source = select.args.get("from_")
-        node = None if source is None else source.this
+    def _base(self, node: exp.Expr | None, tables: Mapping[str, DatasetDescription]) -> tuple[DatasetDescription, str]:
         if isinstance(node, (exp.Subquery, exp.Select, exp.Values)):
             raise self.text.refusal(
                 node, "subquery", "a question has two steps at most", "first GROUP BY the unit, then ask about units"
@@ -210,7 +255,7 @@ class _Checker:
         alias = node.args.get("alias")
         if alias is not None:
             known_arguments(self.text, alias, "this")
-        return described, frozenset({node.alias.lower() if node.alias else name.lower()})
+        return described, node.alias.lower() if node.alias else name.lower()
 
     def _filter(self, joined: list[Expr]) -> Expr | None:
         where = self.select.args.get("where")
@@ -272,7 +317,9 @@ class _Checker:
         if slot is None:
             self._refuse_raw(node)
         if slot.is_key:
-            label = key_label(self.description, self.keys[slot.index], alias)
+            # `a.x` of a join is shown as `x`.
+            named = bare(node).name.lower() if self.join is not None and isinstance(bare(node), exp.Column) else None
+            label = key_label(self.description, self.keys[slot.index], alias or named)
         else:
             label = self._value_label(slot.index, alias)
         if not label.name.isprintable() or not 1 <= len(label.name) <= 64:
@@ -290,7 +337,7 @@ class _Checker:
         if not isinstance(node, exp.Column) or not isinstance(node.this, exp.Identifier) or node.args.get("table"):
             return None
         name = str(node.this.this).lower()
-        if self.description.column(name) is not None or name == self.description.unit.column:
+        if self.translator.has_column(name):
             return None
         return next((item for alias, item in self.items if alias is not None and alias.lower() == name), None)
 

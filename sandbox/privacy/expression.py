@@ -20,6 +20,7 @@ from sandbox.privacy import build
 from sandbox.privacy.algebra import DateType, Expr, Op, TextType
 from sandbox.privacy.calendar import FIRST_DAY, LAST_DAY, PARTS, STEPS, parse_day
 from sandbox.privacy.parse import Text, known_arguments
+from sandbox.privacy.sides import Side, name_in_join
 
 MAX_DEPTH = 60
 FUNCTIONS = "ABS, LEAST, GREATEST, COALESCE, FLOOR, CEIL, YEAR, QUARTER, MONTH, DAY, ISODOW, DATE_TRUNC, CASE"
@@ -60,6 +61,7 @@ class Translator:
         names: the names that may qualify a column.
         present: columns that the WHERE keeps only where they are not NULL.
         joined: name of a public table to its columns, as expressions of a row.
+        sides: both sides where the table is a join.
     """
 
     text: Text
@@ -67,6 +69,7 @@ class Translator:
     names: frozenset[str]
     present: frozenset[str] = frozenset()
     joined: dict[str, dict[str, Expr]] = field(default_factory=dict)
+    sides: tuple[Side, ...] = ()
     _depth: int = field(default=0)
 
     def translate(self, node: exp.Expr) -> Expr:
@@ -122,12 +125,15 @@ class Translator:
             raise self.text.refusal(node, "raw_rows", "`*` would release rows", "name what you want to know")
         name = str(node.this.this).lower()
         table = node.args.get("table")
-        if (found := self._joined_column(name, None if table is None else str(table.this).lower())) is not None:
+        qualifier = None if table is None else str(table.this).lower()
+        if (found := self._joined_column(name, qualifier)) is not None:
             return found
-        if table is not None and str(table.this).lower() not in self.names:
+        if qualifier is not None and qualifier not in self.names:
             raise self.text.refusal(
-                node, "unknown_table", f"there is no table `{table.this}` here", "use the name that stands after FROM"
+                node, "unknown_table", f"there is no table `{node.table}` here", "use the name that stands after FROM"
             )
+        if self.sides:
+            name = name_in_join(self.text, self.sides, node, (qualifier, name), self.description.unit.column)
         if name == self.description.unit.column:
             raise self.text.refusal(
                 node,
@@ -143,8 +149,13 @@ class Translator:
             )
         return build.column(described, nullable=described.nullable and name not in self.present)
 
+    def has_column(self, name: str) -> bool:
+        """Return whether a bare name is a column of the table, or of a side of it, or names the unit."""
+        named = any(name in side.columns or name == side.unit for side in self.sides)
+        return named or self.description.column(name) is not None or name == self.description.unit.column
+
     def _joined_column(self, name: str, table: str | None) -> Expr | None:
-        if table is None and (self.description.column(name) is not None or name == self.description.unit.column):
+        if table is None and self.has_column(name):
             return None
         places = [self.joined[table]] if table in self.joined else list(self.joined.values()) if table is None else []
         return next((columns[name] for columns in places if name in columns), None)

@@ -19,9 +19,22 @@ from sandbox.model.unit import ContributionBound
 from sandbox.privacy.algebra import ValueType
 from sandbox.privacy.bounding import bounding_sql
 from sandbox.privacy.histogram import Histogram
+from sandbox.privacy.influence import influence_of
 from sandbox.privacy.keys import KeyText
 from sandbox.privacy.mechanism import Threshold, gaussian_sigma, threshold_release
-from sandbox.privacy.query import PLAIN_SETTINGS, Bounding, CheckedQuery, Finish, Formula, KeyMode, Output, Settings
+from sandbox.privacy.query import (
+    PLAIN_SETTINGS,
+    Bounding,
+    CheckedQuery,
+    Finish,
+    Formula,
+    KeyMode,
+    Output,
+    Reads,
+    SecondTable,
+    Settings,
+    reads_of,
+)
 from sandbox.privacy.rescaling import rescaled
 from sandbox.privacy.statistics import Chosen, Estimate, Statistic, choose_statistics
 
@@ -65,8 +78,8 @@ class Plan:
         dataset, table: whose rows.
         unit_kind: whom the promise protects.
         columns: the columns that a partition must carry, besides `_unit` and `_rank`.
-        sql: one DuckDB statement over a partition called `t`: `key_width` texts, then `row_width` integers
-            (`vectors.py`).
+        sql: one DuckDB statement over a partition called `t`, and `u` where there is a second table: `key_width`
+            texts, then `row_width` integers (`vectors.py`).
         keys, key_mode: the group keys and how they are released.
         statistics: in the order of the SQL; with private keys the first is the count of units.
         threshold: of private keys, else None.
@@ -79,6 +92,7 @@ class Plan:
         loss: what the answer costs; all of it is charged.
         max_rows: the public ceiling on rows.
         settings: how the loss is split and how values are shown.
+        second: the right side of a join, or None.
     """
 
     dataset: str
@@ -101,6 +115,12 @@ class Plan:
     loss: PrivacyLoss
     max_rows: int
     settings: Settings = PLAIN_SETTINGS
+    second: SecondTable | None = None
+
+    @property
+    def reads(self) -> Reads:
+        """The columns that it reads of each dataset."""
+        return reads_of(self.dataset, self.columns, self.second)
 
     @property
     def cells(self) -> int | None:
@@ -165,6 +185,7 @@ class Plan:
             "loss": self.loss.to_record(),
             "max_rows": self.max_rows,
             "settings": self.settings.to_record(),
+            "second": None if self.second is None else self.second.to_record(),
         }
 
     def digest(self) -> Digest:
@@ -189,7 +210,8 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         raise BoundError(
             "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
         )
-    chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query))
+    influence = influence_of(query)
+    chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query), influence)
     if query.settings.bounding is Bounding.RESCALE:
         chosen = replace(chosen, statistics=rescaled(chosen.statistics, query.max_rows))
     weights = statistic_weights(query, chosen)
@@ -199,7 +221,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     for statistic, weight in zip(chosen.statistics, weights, strict=True):
         rho = share * weight
         if query.key_mode is KeyMode.PRIVATE and not planned:
-            sigma, threshold = threshold_release(query.bound.groups, rho, loss.delta)
+            sigma, threshold = threshold_release(influence.groups, rho, loss.delta)
         else:
             sigma = gaussian_sigma(statistic.sensitivity_squared, rho)
         planned.append(PlannedStatistic(statistic, rho, sigma))
@@ -228,6 +250,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         loss=loss if threshold is not None else PrivacyLoss(loss.rho),
         max_rows=query.max_rows,
         settings=query.settings,
+        second=query.second,
     )
 
 

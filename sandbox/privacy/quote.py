@@ -33,7 +33,7 @@ def quote_plan(plan: Plan, profile: Profile | None = None) -> Quote:
         loss=plan.loss,
         epsilon=epsilon,
         delta=delta,
-        columns=((plan.dataset, plan.columns),),
+        columns=plan.reads,
         statistics=tuple(
             _quoted(plan, output.label.name, output.slot.index, reference)
             for output in plan.outputs

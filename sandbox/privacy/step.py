@@ -52,8 +52,8 @@ class UnitStep:
         found = frozenset() if self.filter is None else column_names(self.filter)
         return found.union(*(columns for name, _, columns in self.made if name in used or name in self.keys))
 
-    def sql(self, used: frozenset[str]) -> str:
-        """Return the statement that makes the rows of the used outputs from a partition called `t`."""
+    def sql(self, used: frozenset[str], partition: str = "t") -> str:
+        """Return the statement that makes the rows of the used outputs from a partition."""
         kept = [(name, sql) for name, sql, _ in self.made if name in used or name in self.keys]
         inner = {name: f"_s{index}" for index, (name, _) in enumerate(kept)}
         rank = "CAST(1 AS BIGINT)"
@@ -64,7 +64,7 @@ class UnitStep:
         where = "" if self.filter is None else f" WHERE {render(self.filter)}"
         # Outputs are named outside, so that no name of the question can stand for a column inside.
         shown = ", ".join(["_unit", "_step AS _rank", *(f"{inner[name]} AS {quote_name(name)}" for name, _ in kept)])
-        return f"SELECT {shown} FROM (SELECT {computed} FROM t{where} GROUP BY {groups})"  # noqa: S608 (our own SQL)
+        return f"SELECT {shown} FROM (SELECT {computed} FROM {partition}{where} GROUP BY {groups})"  # noqa: S608 (our own SQL)
 
 
 def read_step(

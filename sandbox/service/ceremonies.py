@@ -22,6 +22,7 @@ from sandbox.vault.escrow import keep_in_escrow, keys_in_escrow
 from sandbox.vault.keyring import Keyring
 from sandbox.vault.outstanding import ShareReceipt, check_receipts, forget_ceremonies, note_ceremony
 from sandbox.vault.rotation import begin_master, rotate_dataset, rotate_master
+from sandbox.vault.unit_keys import unit_keys, unit_kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ def recover_keys(directory: Path, opened: Sequence[OpenedShare], *, passphrase: 
             own = {key.public.name: key for key in keys_in_escrow(keyring)}
             for dataset in keyring.datasets():
                 keyring.dataset(dataset)
+            for kind in unit_kinds(keyring):
+                unit_keys(keyring, kind)
         except VaultError as error:
             raise VaultError(
                 "these shares give a master key that this vault no longer uses",

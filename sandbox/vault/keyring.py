@@ -2,8 +2,8 @@
 
 ```
 master                 locked under a passphrase (scrypt), file `master`; split among custodians (`custody.py`)
+  tokens, partition    file `units/<hash of the unit kind>`: identifiers to tokens; units to partitions (`unit_keys.py`)
   dataset key          file `datasets/<hash of the dataset's name>`
-    tokens, partition  secrets of the dataset, in the same file: identifiers to tokens; units to partitions
     mark               file `marks/<hash of the dataset's name>`: the newest snapshot that a reader saw
     platform half      file `platform/<snapshot>`;  snapshot key = HKDF(platform half || owner half),
     owner half         file `owner/<snapshot>`      so that either side alone can destroy the snapshot
@@ -36,7 +36,8 @@ from sandbox.vault.wrapping import WrappedKey, unwrap_secret, wrap_secret
 Side = Literal["platform", "owner"]
 SIDES: tuple[Side, Side] = ("platform", "owner")
 
-BELOW_DATASET = ("tokens", "partition")
+DATASET_VERSION = 3
+"""Of a dataset's key file.  Version 2 held a token key of each dataset's own."""
 
 _SECRET_BYTES = 32
 
@@ -49,16 +50,12 @@ class DatasetKeys:
         key_id: the dataset key's id; a rotation gives a new one.
         version: the dataset key's version, from 1.
         wrapping: the dataset key, under which the halves of snapshot keys lie.
-        tokens: the key of `crypto.tokens.Tokeniser`.
-        partition: the key of the map from units to partitions.
         older: earlier dataset keys that a rotation still keeps, by id.
     """
 
     key_id: str
     version: int
     wrapping: bytes = field(repr=False)
-    tokens: bytes = field(repr=False)
-    partition: bytes = field(repr=False)
     older: Mapping[str, bytes] = field(repr=False, default_factory=dict)
 
     def under(self, key_id: str) -> bytes | None:
@@ -184,34 +181,22 @@ class Keyring:
             hint="the vault's custodian must restore them from a backup",
             code="vault.key_unavailable.dataset",
         )
-        record = self.read_record(name, {"v", "dataset", "keys"}, missing)
+        record = self.read_record(name, {"v", "dataset", "keys"}, missing, version=DATASET_VERSION)
         try:
-            tops = [WrappedKey.parse(each) for each in record["keys"]["dataset"]]
-            below = {what: WrappedKey.parse(record["keys"][what]) for what in BELOW_DATASET}
-        except (SaggarError, KeyError, TypeError) as error:
+            tops = [WrappedKey.parse(each) for each in record["keys"]]
+        except (SaggarError, TypeError) as error:
             raise broken_key_file(name) from error
         if not tops:
             raise broken_key_file(name)
-        place = f"keys/{name}"
-        wrapping = {top.key_id: self._unwrap_top(top, f"dataset/{dataset}", place) for top in tops}
-        first = tops[0]
-        tokens, partition = (
-            unwrap_secret(
-                self._suite,
-                wrapping[first.key_id],
-                below[what],
-                purpose=f"{what}/{dataset}",
-                parent=first.key_id,
-                name=place,
-            )
-            for what in BELOW_DATASET
-        )
-        newest = wrapping.pop(first.key_id)
-        return DatasetKeys(first.key_id, first.version, newest, tokens, partition, wrapping)
+        wrapping = {top.key_id: self.unwrap_top(top, f"dataset/{dataset}", f"keys/{name}") for top in tops}
+        newest = wrapping.pop(tops[0].key_id)
+        return DatasetKeys(tops[0].key_id, tops[0].version, newest, wrapping)
 
     def datasets(self) -> tuple[str, ...]:
         """Return the datasets that have keys here."""
-        records = (self.read_record(name, {"v", "dataset", "keys"}, None) for name in self._store.names("datasets/"))
+        fields = {"v", "dataset", "keys"}
+        names = self._store.names("datasets/")
+        records = (self.read_record(name, fields, None, version=DATASET_VERSION) for name in names)
         return tuple(sorted(record["dataset"] for record in records))
 
     def create_snapshot_key(self, dataset: str, snapshot: str, owner: str, suite: SuiteName) -> SnapshotKey:
@@ -271,51 +256,44 @@ class Keyring:
         return tuple(name.partition("/")[2] for name in self._store.names(f"{side}/"))
 
     def _new_dataset(self, dataset: str) -> bytes:
-        key_id, secret = random_bytes(16).hex(), random_bytes(self._suite.key_bytes)
-        below = {what: random_bytes(_SECRET_BYTES) for what in BELOW_DATASET}
-        return self.dataset_file(dataset, [(key_id, 1, secret)], below)
+        return self.dataset_file(dataset, [(random_bytes(16).hex(), 1, random_bytes(self._suite.key_bytes))])
 
-    def dataset_file(self, dataset: str, tops: Sequence[tuple[str, int, bytes]], below: Mapping[str, bytes]) -> bytes:
+    def dataset_file(self, dataset: str, tops: Sequence[tuple[str, int, bytes]]) -> bytes:
         """Return a dataset's key file.
 
         Args:
             dataset: its name.
             tops: `(id, version, secret)` of the dataset keys kept, newest first.
-            below: the secrets under the newest, by what they are for.
         """
-        master = self._ring.primary
-        keys: dict[str, Any] = {
-            "dataset": [
-                wrap_secret(
-                    self._suite,
-                    master.secret,
-                    secret,
-                    key_id=key_id,
-                    purpose=f"dataset/{dataset}",
-                    parent=master.key_id,
-                    version=version,
-                ).to_record()
-                for key_id, version, secret in tops
-            ]
-        }
-        for what, secret in below.items():
-            keys[what] = wrap_secret(
-                self._suite,
-                tops[0][2],
-                secret,
-                key_id=random_bytes(16).hex(),
-                purpose=f"{what}/{dataset}",
-                parent=tops[0][0],
-            ).to_record()
-        return canonical_bytes({"v": 2, "dataset": dataset, "keys": keys})
+        keys = [
+            self.wrap_top(secret, key_id=key_id, purpose=f"dataset/{dataset}", version=version).to_record()
+            for key_id, version, secret in tops
+        ]
+        return canonical_bytes({"v": DATASET_VERSION, "dataset": dataset, "keys": keys})
 
-    def _unwrap_top(self, wrapped: WrappedKey, purpose: str, place: str) -> bytes:
+    def wrap_top(self, secret: bytes, *, key_id: str, purpose: str, version: int = 1) -> WrappedKey:
+        """Return a secret that hangs under the master key in force."""
+        master = self._ring.primary
+        return wrap_secret(
+            self._suite,
+            master.secret,
+            secret,
+            key_id=key_id,
+            purpose=purpose,
+            parent=master.key_id,
+            version=version,
+        )
+
+    def unwrap_top(self, wrapped: WrappedKey, purpose: str, place: str) -> bytes:
+        """Return a secret that hangs under a master key that is kept."""
         master = self._ring.find(wrapped.parent)
         if master is None:
             raise _trimmed(place.removeprefix("keys/"), wrapped.parent)
         return unwrap_secret(self._suite, master.secret, wrapped, purpose=purpose, parent=master.key_id, name=place)
 
-    def read_record(self, name: str, fields: set[str], missing: KeyUnavailableError | None) -> dict[str, Any]:
+    def read_record(
+        self, name: str, fields: set[str], missing: KeyUnavailableError | None, *, version: int = 2
+    ) -> dict[str, Any]:
         """Return the record of a key file; raise `missing`, if there is one, where the file is not there."""
         try:
             record = parse_canonical(self._store.get(name))
@@ -325,7 +303,11 @@ class Keyring:
             raise
         except CanonicalError as error:
             raise broken_key_file(name) from error
-        if not isinstance(record, dict) or set(record) != fields or record["v"] != 2:
+        if not isinstance(record, dict) or set(record) != fields:
+            raise broken_key_file(name)
+        if record["v"] == 2 < version:
+            raise _older_version(name)
+        if record["v"] != version:
             raise broken_key_file(name)
         return record
 
@@ -381,6 +363,15 @@ def _trimmed(name: str, parent: str) -> SealBrokenError:
         code="vault.seal_broken.key",
         object=f"keys/{name}",
         parent=parent,
+    )
+
+
+def _older_version(name: str) -> KeyUnavailableError:
+    return KeyUnavailableError(
+        f"the key file `keys/{name}` was written by a version with a token key for each dataset",
+        hint="seal the dataset from its source in a new state; its old tokens would join with nothing",
+        code="vault.key_unavailable.version",
+        object=f"keys/{name}",
     )
 
 

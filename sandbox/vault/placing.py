@@ -22,7 +22,7 @@ _HASH_BITS = 32  # of the 64 of a sort key; its other bits are drawn at random a
 
 
 class UnitHash:
-    """A keyed hash of units: 64 bits of AES-256 under a key that is derived from the dataset's partition key.
+    """A keyed hash of units: 64 bits of AES-256 under a key that is derived from the partition key of the unit's kind.
 
     It is a load balancer under a key and not a barrier: its input is already a keyed token of the unit, and its output
     never leaves the vault; what an onlooker sees of it is the sizes of sealed objects.  The key is there so that
@@ -30,7 +30,7 @@ class UnitHash:
     no secrecy of data rests on it, both suites use the block cipher that is fastest everywhere.
 
     Args:
-        key: the dataset's partition key.
+        key: the partition key of the unit's kind.
         suite: the suite whose HKDF-Expand derives the cipher's key.
     """
 

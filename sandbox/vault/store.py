@@ -28,6 +28,7 @@ from sandbox.vault.manifest import SnapshotManifest, manifest_name, open_facts, 
 from sandbox.vault.mark import advance_mark, read_mark
 from sandbox.vault.opened import OpenedSnapshot
 from sandbox.vault.scrub import Scrubber, ScrubReport, find_garbage, snapshot_of
+from sandbox.vault.unit_keys import ensure_unit_keys
 from sandbox.vault.writer import SealRequest, SnapshotWriter
 
 _LOCK = "lock"
@@ -78,8 +79,8 @@ class Vault:
         return cls(directory, keyring, LocalBlobStore(directory / "blobs"))
 
     def tokeniser(self, description: DatasetDescription) -> Tokeniser:
-        """Return the tokeniser of a dataset's units; its key is made at the first call."""
-        return Tokeniser(self._keyring.ensure_dataset(description.dataset).tokens)
+        """Return the tokeniser of a dataset's units, one for all datasets of a kind; made at the first call."""
+        return Tokeniser(ensure_unit_keys(self._keyring, description.unit.kind).tokens)
 
     def seal(
         self,

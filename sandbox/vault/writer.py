@@ -49,6 +49,7 @@ from sandbox.vault.manifest import (
 from sandbox.vault.placing import UnitHash, order_and_rank
 from sandbox.vault.segment import CHUNK_ROWS, SegmentPlace, chunk_rows, seal_segment
 from sandbox.vault.spill import FINE_BUCKETS, LIMIT_BYTES, RowBuffer
+from sandbox.vault.unit_keys import ensure_unit_keys
 
 PARTITION_ROWS = 1 << 20
 MIN_PARTITIONS = 4
@@ -120,7 +121,9 @@ class SnapshotWriter:
         """
         _check_request(request)
         suite = suite_of(request.suite)
-        hashing = UnitHash(self._keyring.ensure_dataset(request.description.dataset).partition, suite)
+        # One suite for all, whatever the snapshot's: datasets of one kind must agree where a unit is.
+        keys = ensure_unit_keys(self._keyring, request.description.unit.kind)
+        hashing = UnitHash(keys.partition, suite_of(SuiteName.GM))
         buckets = request.partitions or FINE_BUCKETS
         limit = request.limit_bytes
         description = request.description
