@@ -95,7 +95,7 @@ class _Checker:
         self.keys: list[Expr] = []
         self.items = self._items()
         self.reader = AggregateReader(
-            text, self.translator, self.description.unit.column, self.description.max_rows, self._item_named
+            text, self.translator, self.description.unit.sql_name, self.description.max_rows, self._item_named
         )
 
     def check(self, settings: Settings) -> CheckedQuery:
@@ -290,7 +290,7 @@ class _Checker:
         if not isinstance(node, exp.Column) or not isinstance(node.this, exp.Identifier) or node.args.get("table"):
             return None
         name = str(node.this.this).lower()
-        if self.description.column(name) is not None or name == self.description.unit.column:
+        if self.description.column(name) is not None or name == self.description.unit.sql_name:
             return None
         return next((item for alias, item in self.items if alias is not None and alias.lower() == name), None)
 

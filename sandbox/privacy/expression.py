@@ -128,7 +128,7 @@ class Translator:
             raise self.text.refusal(
                 node, "unknown_table", f"there is no table `{table.this}` here", "use the name that stands after FROM"
             )
-        if name == self.description.unit.column:
+        if name == self.description.unit.sql_name:
             raise self.text.refusal(
                 node,
                 "unit_column",
@@ -144,7 +144,7 @@ class Translator:
         return build.column(described, nullable=described.nullable and name not in self.present)
 
     def _joined_column(self, name: str, table: str | None) -> Expr | None:
-        if table is None and (self.description.column(name) is not None or name == self.description.unit.column):
+        if table is None and (self.description.column(name) is not None or name == self.description.unit.sql_name):
             return None
         places = [self.joined[table]] if table in self.joined else list(self.joined.values()) if table is None else []
         return next((columns[name] for columns in places if name in columns), None)

@@ -143,7 +143,7 @@ class _StepReader:
         return UnitStep(self.base, table, tuple(made), tuple(named), filtered)
 
     def _is_unit(self, node: exp.Expr) -> bool:
-        return isinstance(node, exp.Column) and node.name.lower() == self.base.unit.column
+        return isinstance(node, exp.Column) and node.name.lower() == self.base.unit.sql_name
 
     def _keys(self) -> list[Expr]:
         group = self.select.args.get("group")
