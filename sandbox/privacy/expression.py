@@ -22,6 +22,7 @@ from sandbox.privacy.calendar import FIRST_DAY, LAST_DAY, PARTS, STEPS, parse_da
 from sandbox.privacy.parse import Text, known_arguments
 
 MAX_DEPTH = 60
+MAX_TEXT = 200  # A row may carry it as a key: long ones times many rows would exhaust the engine, and so count them.
 FUNCTIONS = "ABS, LEAST, GREATEST, COALESCE, FLOOR, CEIL, YEAR, QUARTER, MONTH, DAY, ISODOW, DATE_TRUNC, CASE"
 
 _AGGREGATES = (exp.AggFunc, exp.CountIf)
@@ -152,6 +153,8 @@ class Translator:
     def _literal(self, node: exp.Expr) -> Expr:
         known_arguments(self.text, node, "this", "is_string")
         if node.args["is_string"]:
+            if len(str(node.this)) > MAX_TEXT:
+                raise self.text.refusal(node, "literal", f"a text is longer than {MAX_TEXT}", "write a shorter one")
             return build.text(str(node.this))
         return build.number(self.amount(node))
 
