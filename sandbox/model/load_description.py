@@ -106,7 +106,7 @@ def _columns(node: Node, unit: PrivacyUnit) -> tuple[Column, ...]:
             place.refuse(f"column `{column.name}` is described twice", hint="keep one of them", kind="duplicate")
         if any(column.source == other.source for other in columns):
             place.refuse(f"source header `{column.source}` is used twice", hint="one column a header", kind="duplicate")
-        if unit.column in {column.source, column.name}:
+        if unit.column == column.source or unit.sql_name == column.name:
             place.refuse(
                 f"`{unit.column}` names the privacy unit and cannot be a column too",
                 hint="leave it out of `columns`; it is sealed as a keyed token",

@@ -21,6 +21,11 @@ class PrivacyUnit:
     column: str
     label_zh: str
 
+    @property
+    def sql_name(self) -> str:
+        """What a question calls the column: names have no case there, and a source's header may have."""
+        return self.column.lower()
+
 
 @dataclass(frozen=True, slots=True)
 class ContributionBound:

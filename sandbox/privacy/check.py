@@ -23,10 +23,13 @@ from sandbox.privacy.parse import Text, known_arguments, parse_select
 from sandbox.privacy.query import Bounding, CheckedQuery, GroupKey, KeyMode, Label, Output, Settings, Slot
 from sandbox.privacy.render import weight
 from sandbox.privacy.sides import Side
-from sandbox.privacy.step import UnitStep, read_step
+from sandbox.privacy.step import MAX_KEYS, UnitStep, read_step
 
 MAX_OUTPUTS = 64
 MAX_WEIGHT = 20_000
+MAX_VALUES = 400
+"""How many numbers one row may add to: what a row takes in memory is bounded, whatever it holds."""
+
 _REFUSED_CLAUSES: dict[str, tuple[str, str, str]] = {
     "laterals": ("join", "a lateral join is not in the language", "ask about one table"),
     "distinct": ("distinct", "SELECT DISTINCT would release rows", "GROUP BY the column and COUNT(*)"),
@@ -100,7 +103,7 @@ class _Checker:
         self.keys: list[Expr] = []
         self.items = self._items()
         self.reader = AggregateReader(
-            text, self.translator, self.description.unit.column, self.description.max_rows, self._item_named
+            text, self.translator, self.description.unit.sql_name, self.description.max_rows, self._item_named
         )
 
     def check(self, settings: Settings) -> CheckedQuery:
@@ -114,7 +117,7 @@ class _Checker:
         read += [moment for aggregate in aggregates for moment in aggregate.moments]
         if self.filter is not None:
             read.append(self.filter)
-        if sum(weight(expr) for expr in read) > MAX_WEIGHT:
+        if sum(weight(expr) for expr in read) > MAX_WEIGHT or len(read) - len(self.keys) > MAX_VALUES:
             raise self.text.refusal(
                 self.select, "too_deep", "the question is too large", "split it into simpler questions"
             )
@@ -299,6 +302,10 @@ class _Checker:
                 raise self.text.refusal(node, "group_key", "a group key reads no column", "leave it out")
             if expr not in keys:
                 keys.append(expr)
+            if len(keys) > MAX_KEYS:
+                raise self.text.refusal(
+                    node, "group_key", f"there are more than {MAX_KEYS} group keys", "ask several questions"
+                )
         return keys
 
     def _named(self, node: exp.Expr, items: list[tuple[str | None, exp.Expr]]) -> exp.Expr:

@@ -23,6 +23,7 @@ from sandbox.privacy.parse import Text, known_arguments
 from sandbox.privacy.sides import Side, name_in_join
 
 MAX_DEPTH = 60
+MAX_TEXT = 200  # A row may carry it as a key: long ones times many rows would exhaust the engine, and so count them.
 FUNCTIONS = "ABS, LEAST, GREATEST, COALESCE, FLOOR, CEIL, YEAR, QUARTER, MONTH, DAY, ISODOW, DATE_TRUNC, CASE"
 
 _AGGREGATES = (exp.AggFunc, exp.CountIf)
@@ -133,8 +134,8 @@ class Translator:
                 node, "unknown_table", f"there is no table `{node.table}` here", "use the name that stands after FROM"
             )
         if self.sides:
-            name = name_in_join(self.text, self.sides, node, (qualifier, name), self.description.unit.column)
-        if name == self.description.unit.column:
+            name = name_in_join(self.text, self.sides, node, (qualifier, name), self.description.unit.sql_name)
+        if name == self.description.unit.sql_name:
             raise self.text.refusal(
                 node,
                 "unit_column",
@@ -152,7 +153,7 @@ class Translator:
     def has_column(self, name: str) -> bool:
         """Return whether a bare name is a column of the table, or of a side of it, or names the unit."""
         named = any(name in side.columns or name == side.unit for side in self.sides)
-        return named or self.description.column(name) is not None or name == self.description.unit.column
+        return named or self.description.column(name) is not None or name == self.description.unit.sql_name
 
     def _joined_column(self, name: str, table: str | None) -> Expr | None:
         if table is None and self.has_column(name):
@@ -163,6 +164,8 @@ class Translator:
     def _literal(self, node: exp.Expr) -> Expr:
         known_arguments(self.text, node, "this", "is_string")
         if node.args["is_string"]:
+            if len(str(node.this)) > MAX_TEXT:
+                raise self.text.refusal(node, "literal", f"a text is longer than {MAX_TEXT}", "write a shorter one")
             return build.text(str(node.this))
         return build.number(self.amount(node))
 

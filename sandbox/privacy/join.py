@@ -217,11 +217,11 @@ def joint_bound(left: ContributionBound, right: ContributionBound) -> Contributi
 def _sides(left: JoinSide, right: JoinSide) -> tuple[Side, Side]:
     """Return the names of both sides' columns: a name that stands on both sides is told apart by the side's own."""
     names = [{column.name for column in side.table.columns} for side in (left, right)]
-    both = (names[0] & names[1]) | {side.base.unit.column.lower() for side in (left, right)}
+    both = (names[0] & names[1]) | {side.base.unit.sql_name for side in (left, right)}
     found = []
     for side in (left, right):
         columns = {c.name: f"{side.name}.{c.name}" if c.name in both else c.name for c in side.table.columns}
-        found.append(Side(side.name, side.base.unit.column.lower(), columns))
+        found.append(Side(side.name, side.base.unit.sql_name, columns))
     return found[0], found[1]
 
 
@@ -239,10 +239,10 @@ def _most_rows(left: JoinSide, right: JoinSide, rows: int, *, keeps_left: bool) 
 
 
 def _is_by_unit(join: exp.Join, left: JoinSide, right: JoinSide) -> bool:
-    units = {side.name: side.base.unit.column.lower() for side in (left, right)}
+    units = {side.name: side.base.unit.sql_name for side in (left, right)}
     using, on = join.args.get("using") or (), join.args.get("on")
     if using:
-        one = left.base.unit.column.lower()
+        one = left.base.unit.sql_name
         return on is None and set(units.values()) == {one} and [str(node.name).lower() for node in using] == [one]
     node = None if on is None else bare(on)
     if not isinstance(node, exp.EQ):
@@ -258,7 +258,7 @@ def _conjuncts(condition: Expr) -> list[Expr]:
 
 
 def _example(left: JoinSide, right: JoinSide) -> str:
-    one, other = left.base.unit.column.lower(), right.base.unit.column.lower()
+    one, other = left.base.unit.sql_name, right.base.unit.sql_name
     if one == other:
         return f"write … JOIN {right.name} USING ({one})"
     return f"write … JOIN {right.name} ON {left.name}.{one} = {right.name}.{other}"

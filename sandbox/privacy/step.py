@@ -25,6 +25,8 @@ from sandbox.privacy.expression import Translator
 from sandbox.privacy.parse import Text, known_arguments
 from sandbox.privacy.render import clamp, integer, quote_name, render
 
+MAX_KEYS = 10
+
 Made = tuple[str, NumberType, bool]
 """SQL of one value, its type, and whether it can be NULL."""
 
@@ -137,13 +139,17 @@ class _StepReader:
         if not columns:
             raise self.text.refusal(self.select, "raw_rows", "the first step gives no column", "add COUNT(*) AS n")
         bound = self.bound if keys else ContributionBound(1, 1)
+        if len(keys) > MAX_KEYS:
+            raise self.text.refusal(
+                self.select, "group_key", f"there are more than {MAX_KEYS} group keys", "ask several questions"
+            )
         if len(named) < len(keys):
             raise self.text.refusal(self.select, "group_key", "a group key is not selected", "select it, with a name")
         table = replace(self.base, table=self.name, columns=tuple(columns), bound=bound)
         return UnitStep(self.base, table, tuple(made), tuple(named), filtered)
 
     def _is_unit(self, node: exp.Expr) -> bool:
-        return isinstance(node, exp.Column) and node.name.lower() == self.base.unit.column
+        return isinstance(node, exp.Column) and node.name.lower() == self.base.unit.sql_name
 
     def _keys(self) -> list[Expr]:
         group = self.select.args.get("group")
