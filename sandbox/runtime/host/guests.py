@@ -7,9 +7,11 @@ The walls are there so that it can touch nothing else.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
@@ -28,11 +30,13 @@ from sandbox.runtime.host.endings import GuestLimits, GuestOutcome, how_it_died,
 from sandbox.runtime.host.libraries import Libraries, libraries_of
 from sandbox.runtime.host.memory import memory_bytes
 from sandbox.runtime.host.parameters import Scalar, check_parameters
+from sandbox.runtime.host.rehearsing import TriedBlock, read_tried
 from sandbox.runtime.host.report import IsolationReport, Level
 from sandbox.runtime.host.zygote_process import GUEST_COMMAND, Worker
 from sandbox.runtime.host.zygotes import Purpose, Zygotes
 
 _SEED_BYTES: Final = 32
+_HANDOVER_S: Final = 1.0
 
 
 DEFAULT_LIMITS: Final = GuestLimits()
@@ -239,6 +243,20 @@ class GuestHost:
         zygote = self._zygotes.get(Purpose.BLOCKS, work.libraries)
         with self._one_at_a_time, self.frozen():
             return run_blocks(zygote, work, cancel, control)
+
+    def rehearse_block(self, source: str, image: bytes, *, wall_s: float) -> TriedBlock:
+        """Run a function over one block of made-up rows behind the same walls, and say what went wrong.
+
+        Args:
+            source: the function's text.
+            image: the block (`block_image.encode_image`); never of real rows, since what went wrong is told.
+            wall_s: how long it may run.
+        """
+        limits = GuestLimits(cpu_s=wall_s, wall_s=wall_s + _HANDOVER_S, memory_bytes=512 << 20, questions=0)
+        job = {"mode": "rehearse", "source": source, "image": base64.b64encode(image).decode("ascii")}
+        started = time.monotonic()
+        said, ended, _ = self._converse(job, _no_answer, limits, None)
+        return read_tried(said, ended, time.monotonic() - started)
 
     def _converse(
         self, job: dict[str, Any], answer: Answerer, limits: GuestLimits, cancel: threading.Event | None
