@@ -124,8 +124,7 @@ class Translator:
         if not isinstance(node.this, exp.Identifier):
             raise self.text.refusal(node, "raw_rows", "`*` would release rows", "name what you want to know")
         name = str(node.this.this).lower()
-        table = node.args.get("table")
-        qualifier = None if table is None else str(table.this).lower()
+        qualifier = node.text("table").lower() or None
         if (found := self._joined_column(name, qualifier)) is not None:
             return found
         if qualifier is not None and qualifier not in self.names:
