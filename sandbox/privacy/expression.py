@@ -125,13 +125,15 @@ class Translator:
         if not isinstance(node.this, exp.Identifier):
             raise self.text.refusal(node, "raw_rows", "`*` would release rows", "name what you want to know")
         name = str(node.this.this).lower()
-        table = node.args.get("table")
-        qualifier = None if table is None else str(table.this).lower()
+        qualifier = node.text("table").lower() or None
         if (found := self._joined_column(name, qualifier)) is not None:
             return found
         if qualifier is not None and qualifier not in self.names:
             raise self.text.refusal(
-                node, "unknown_table", f"there is no table `{node.table}` here", "use the name that stands after FROM"
+                node,
+                "unknown_table",
+                f"there is no table `{node.text('table')}` here",
+                "use the name that stands after FROM",
             )
         if self.sides:
             name = name_in_join(self.text, self.sides, node, (qualifier, name), self.description.unit.sql_name)
@@ -232,7 +234,7 @@ class Translator:
         if expr.op is not Op.LITERAL or not isinstance(expr.value, str):
             return expr
         if isinstance(other.type, DateType):
-            return self.day(_bare(node))
+            return self.day(node.unnest())
         if isinstance(other.type, TextType) and other.type.domain is not None and expr.value not in other.type.domain:
             some = ", ".join(f"'{value}'" for value in other.type.domain[:30])
             raise self.text.refusal(
@@ -399,9 +401,3 @@ class Translator:
         exp.TimestampTrunc: _date_start,
         exp.DateTrunc: _date_start,
     }
-
-
-def _bare(node: exp.Expr) -> exp.Expr:
-    while isinstance(node, exp.Paren):
-        node = node.this
-    return node
