@@ -6,20 +6,22 @@ keys, and it returns exact integers.  Both travel as canonical JSON: no worker e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from sandbox.compute.run import open_engine, run_partition
+from sandbox.compute.run import Statement, open_engine, run_partition, run_partitions
 from sandbox.errors import CanonicalError, VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.digest import Digest
 from sandbox.privacy.keys import Key
-from sandbox.privacy.partials import Partials
+from sandbox.privacy.layout import PLAIN, Layout
+from sandbox.privacy.partials import Partials, add_partials
 from sandbox.privacy.plan import Plan
 
-_ORDER_FIELDS = {"v", "plan", "sql", "columns", "width", "statistics"}
+_ORDER_FIELDS = {"v", "plan", "sql", "columns", "width", "statistics", "layout"}
 _PARTIALS_FIELDS = {"v", "plan", "cells"}
 _FAILURES = {
     "vault.partition": "a partition is not what the plan reads",
@@ -37,6 +39,7 @@ class WorkOrder:
         columns: what the partition must carry besides `_unit` and `_rank`.
         width: how many group keys a row of the result begins with.
         statistics: how many integers follow.
+        layout: what else the statement asks of the partition.
     """
 
     plan: Digest
@@ -44,11 +47,12 @@ class WorkOrder:
     columns: tuple[str, ...]
     width: int
     statistics: int
+    layout: Layout = PLAIN
 
     @classmethod
     def of(cls, plan: Plan) -> WorkOrder:
         """Return the order of a plan."""
-        return cls(plan.digest(), plan.sql, plan.columns, plan.key_width, plan.row_width)
+        return cls(plan.digest(), plan.sql, plan.columns, plan.key_width, plan.row_width, plan.layout)
 
     def to_bytes(self) -> bytes:
         """Return the order as canonical bytes."""
@@ -60,6 +64,7 @@ class WorkOrder:
                 "columns": list(self.columns),
                 "width": self.width,
                 "statistics": self.statistics,
+                "layout": self.layout.to_record(),
             }
         )
 
@@ -70,7 +75,8 @@ class WorkOrder:
         if not isinstance(record, dict) or set(record) != _ORDER_FIELDS or record["v"] != 1:
             raise CanonicalError("a work order is malformed", hint="it is written by `WorkOrder.to_bytes`")
         columns = tuple(str(name) for name in record["columns"])
-        return cls(record["plan"], str(record["sql"]), columns, int(record["width"]), int(record["statistics"]))
+        layout = Layout.parse(record["layout"])
+        return cls(record["plan"], str(record["sql"]), columns, int(record["width"]), int(record["statistics"]), layout)
 
     def run(self, engine: Any, table: pa.Table) -> Partials:
         """Return the exact integers of one partition, on a connection of `open_engine`.
@@ -78,7 +84,19 @@ class WorkOrder:
         Raises:
             VaultError: as `run_plan` does.
         """
-        return Partials(self.plan, dict(run_partition(engine, self.sql, self.columns, self.width, table)))
+        return Partials(self.plan, dict(run_partition(engine, self._statement, table)))
+
+    def run_all(self, engine: Any, tables: Iterable[pa.Table]) -> Partials:
+        """Return the exact integers of several partitions, on a connection of `open_engine`.
+
+        Raises:
+            VaultError: as `run_plan` does.
+        """
+        return add_partials(self.plan, run_partitions(engine, self._statement, tables))
+
+    @property
+    def _statement(self) -> Statement:
+        return Statement(self.sql, self.columns, self.width, self.layout)
 
     def parse_reply(self, raw: bytes) -> Partials:
         """Return the partials that a worker wrote.

@@ -7,19 +7,22 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, arranged, batches
 from sandbox.errors import VaultError
 from sandbox.privacy.keys import Key
+from sandbox.privacy.layout import PLAIN, Layout
 from sandbox.privacy.partials import Partials, add_partials
 from sandbox.privacy.plan import Plan
 
-UNIT_COLUMN = "_unit"
-RANK_COLUMN = "_rank"
+BATCH_ROWS = 1 << 23
+"""Partitions are put together up to about this many rows: a statement costs a few milliseconds wherever it runs."""
 
 _CLOSED = {
     "enable_external_access": "false",
@@ -30,6 +33,28 @@ _CLOSED = {
     "python_enable_replacements": "false",
     "python_scan_all_frames": "false",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What runs over partitions.
+
+    Attributes:
+        sql: a plan's statement over a partition called `t`.
+        columns: what it reads besides `_unit` and `_rank`.
+        width: how many keys a row of its result begins with, once numbers of groups are texts again.
+        layout: what else it asks of the partition.
+    """
+
+    sql: str
+    columns: tuple[str, ...]
+    width: int
+    layout: Layout = PLAIN
+
+    @classmethod
+    def of(cls, plan: Plan) -> Statement:
+        """Return the statement of a plan."""
+        return cls(plan.sql, plan.columns, plan.key_width, plan.layout)
 
 
 def open_engine(threads: int = 2) -> Any:
@@ -56,9 +81,7 @@ def run_plan(plan: Plan, partitions: Iterable[pa.Table], *, threads: int = 2, en
     """
     connection = open_engine(threads) if engine is None else engine
     try:
-        width = plan.key_width
-        rows = (run_partition(connection, plan.sql, plan.columns, width, table) for table in partitions)
-        return add_partials(plan.digest(), rows)
+        return add_partials(plan.digest(), run_partitions(connection, Statement.of(plan), partitions))
     finally:
         if engine is None:
             connection.close()
@@ -78,22 +101,35 @@ def _plain(of: pa.DataType) -> pa.DataType:
     return of.value_type if pa.types.is_dictionary(of) else of
 
 
-def run_partition(
-    connection: Any, sql: str, columns: Sequence[str], width: int, table: pa.Table
-) -> Iterator[tuple[Key, tuple[int, ...]]]:
+def run_partitions(
+    connection: Any, statement: Statement, tables: Iterable[pa.Table]
+) -> Iterator[Iterator[tuple[Key, tuple[int, ...]]]]:
+    """Yield the keys and exact integers of partitions, some of them together.
+
+    Raises:
+        VaultError: as `run_plan` does.
+    """
+    for table in batches((_needed(statement, table) for table in tables), BATCH_ROWS):
+        yield _run(connection, statement, table)
+
+
+def run_partition(connection: Any, statement: Statement, table: pa.Table) -> Iterator[tuple[Key, tuple[int, ...]]]:
     """Yield the keys and exact integers of one partition.
 
     Args:
         connection: of `open_engine`; used by one thread at a time.
-        sql: a plan's statement over a partition called `t`.
-        columns: what it reads besides `_unit` and `_rank`.
-        width: how many keys a row of its result begins with.
+        statement: what runs.
         table: the partition, in storage types.
 
     Raises:
         VaultError: as `run_plan` does.
     """
-    wanted = [UNIT_COLUMN, RANK_COLUMN, *columns]
+    return _run(connection, statement, _needed(statement, table))
+
+
+def _needed(statement: Statement, table: pa.Table) -> pa.Table:
+    """Return the columns of a partition that a statement reads, in storage types."""
+    wanted = [UNIT_COLUMN, RANK_COLUMN, *statement.columns]
     if missing := [name for name in wanted if name not in table.column_names]:
         raise VaultError(
             "a partition lacks columns that the plan reads",
@@ -101,11 +137,17 @@ def run_partition(
             code="vault.partition",
             missing=missing,
         )
-    if not _is_stored(table.select(wanted)):
+    chosen = table.select(wanted)
+    if not _is_stored(chosen):
         raise VaultError("a partition is not in storage types", hint="seal the dataset again", code="vault.partition")
-    connection.register("t", table.select(wanted))
+    return chosen
+
+
+def _run(connection: Any, statement: Statement, table: pa.Table) -> Iterator[tuple[Key, tuple[int, ...]]]:
+    whole, groups = arranged(table, statement.layout)
+    connection.register("t", whole)
     try:
-        rows = connection.execute(sql).fetchall()
+        rows = connection.execute(statement.sql).fetchall()
     except duckdb.Error:
         # The engine's own words may hold values, so nothing of them is passed on, not even as a cause.
         raise VaultError(
@@ -113,5 +155,10 @@ def run_partition(
         ) from None
     finally:
         connection.unregister("t")
-    for row in rows:
-        yield tuple(row[:width]), tuple(int(amount) for amount in row[width:])
+    width = statement.width
+    if groups is None:
+        return ((row[:width], tuple(map(int, row[width:]))) for row in rows)
+    # One number stands for the texts of all groups; a place in a histogram may follow.
+    width -= len(statement.layout.groups) - 1
+    known = {number: groups.key(number) for number in {row[0] for row in rows}}
+    return ((known[row[0]] + row[1:width], tuple(map(int, row[width:]))) for row in rows)
