@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sandbox.compute.run import RANK_COLUMN, UNIT_COLUMN
+from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN
 from sandbox.model.description import Column, ColumnKind, DatasetDescription
 
 UNITS: Final = 2000

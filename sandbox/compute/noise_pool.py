@@ -14,8 +14,8 @@ from itertools import islice
 from sandbox.privacy.mechanism import Threshold
 from sandbox.privacy.noise import NoiseSource, OpenDpNoise
 
-PIECE = 4096
-"""The least number of draws that is worth a thread: some 60 ms of one core."""
+PIECE = 1024
+"""The least number of draws that is worth a thread: some 15 ms of one core."""
 
 
 class ThreadedNoise:

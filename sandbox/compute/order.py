@@ -6,21 +6,23 @@ keys, and it returns exact integers.  Both travel as canonical JSON: no worker e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from sandbox.compute.paired import Pair
-from sandbox.compute.run import open_engine, run_partition
+from sandbox.compute.run import Statement, open_engine, run_partition, run_partitions
 from sandbox.errors import CanonicalError, VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.digest import Digest
 from sandbox.privacy.keys import Key
-from sandbox.privacy.partials import Partials
+from sandbox.privacy.layout import PLAIN, Layout
+from sandbox.privacy.partials import Partials, add_partials
 from sandbox.privacy.plan import Plan
 
-_ORDER_FIELDS = {"v", "plan", "sql", "columns", "second", "width", "statistics"}
+_ORDER_FIELDS = {"v", "plan", "sql", "columns", "second", "width", "statistics", "layout"}
 _PARTIALS_FIELDS = {"v", "plan", "cells"}
 _FAILURES = {
     "vault.partition": "a partition is not what the plan reads",
@@ -39,6 +41,7 @@ class WorkOrder:
         width: how many group keys a row of the result begins with.
         statistics: how many integers follow.
         second: what the right table of a join must carry besides `_unit` and `_rank`; None where there is no join.
+        layout: what else the statement asks of the partition.
     """
 
     plan: Digest
@@ -47,12 +50,13 @@ class WorkOrder:
     width: int
     statistics: int
     second: tuple[str, ...] | None = None
+    layout: Layout = PLAIN
 
     @classmethod
     def of(cls, plan: Plan) -> WorkOrder:
         """Return the order of a plan."""
         second = None if plan.second is None else plan.second.columns
-        return cls(plan.digest(), plan.sql, plan.columns, plan.key_width, plan.row_width, second)
+        return cls(plan.digest(), plan.sql, plan.columns, plan.key_width, plan.row_width, second, plan.layout)
 
     def to_bytes(self) -> bytes:
         """Return the order as canonical bytes."""
@@ -65,6 +69,7 @@ class WorkOrder:
                 "second": None if self.second is None else list(self.second),
                 "width": self.width,
                 "statistics": self.statistics,
+                "layout": self.layout.to_record(),
             }
         )
 
@@ -76,7 +81,9 @@ class WorkOrder:
             raise CanonicalError("a work order is malformed", hint="it is written by `WorkOrder.to_bytes`")
         columns = tuple(str(name) for name in record["columns"])
         second = None if record["second"] is None else tuple(str(name) for name in record["second"])
-        return cls(record["plan"], str(record["sql"]), columns, int(record["width"]), int(record["statistics"]), second)
+        width, statistics = int(record["width"]), int(record["statistics"])
+        layout = Layout.parse(record["layout"])
+        return cls(record["plan"], str(record["sql"]), columns, width, statistics, second, layout)
 
     def run(self, engine: Any, part: pa.Table | Pair) -> Partials:
         """Return the exact integers of one partition, on a connection of `open_engine`.
@@ -84,8 +91,19 @@ class WorkOrder:
         Raises:
             VaultError: as `run_plan` does.
         """
-        cells = run_partition(engine, self.sql, self.columns, self.width, part, self.second)
-        return Partials(self.plan, dict(cells))
+        return Partials(self.plan, dict(run_partition(engine, self._statement, part)))
+
+    def run_all(self, engine: Any, parts: Iterable[pa.Table | Pair]) -> Partials:
+        """Return the exact integers of several partitions, on a connection of `open_engine`.
+
+        Raises:
+            VaultError: as `run_plan` does.
+        """
+        return add_partials(self.plan, run_partitions(engine, self._statement, parts))
+
+    @property
+    def _statement(self) -> Statement:
+        return Statement(self.sql, self.columns, self.width, self.layout, self.second)
 
     def parse_reply(self, raw: bytes) -> Partials:
         """Return the partials that a worker wrote.

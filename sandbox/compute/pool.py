@@ -16,15 +16,19 @@ from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
+from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN
 from sandbox.compute.order import WorkOrder, part_bytes, run_order
 from sandbox.compute.paired import Pair
-from sandbox.compute.run import RANK_COLUMN, UNIT_COLUMN, open_engine
+from sandbox.compute.run import open_engine
 from sandbox.errors import UnavailableError
 from sandbox.privacy.partials import Partials, add_partials
 from sandbox.privacy.plan import Plan
 
 MAX_TRIES = 3
 """How often a partition is tried before a job fails because workers keep dying."""
+
+TOGETHER = 8
+"""How many partitions a thread takes at once; those that are small are summed by one statement."""
 
 
 class Partitions(Protocol):
@@ -89,7 +93,7 @@ class ThreadPool:
     """Workers in this process, an engine of one thread each: opening a partition and summing it run side by side.
 
     Args:
-        workers: how many; as many partitions are in memory at once.
+        workers: how many; each has up to `TOGETHER` partitions in memory at once, of `BATCH_ROWS` rows in all.
     """
 
     def __init__(self, workers: int = 2) -> None:
@@ -114,10 +118,12 @@ class ThreadPool:
         """Return the exact integers of a plan, summed over all partitions."""
         order = WorkOrder.of(plan)
 
-        def run(number: int) -> Partials:
-            return order.run(self._local.engine, parts.partition(number))
+        def run(numbers: range) -> Partials:
+            return order.run_all(self._local.engine, map(parts.partition, numbers))
 
-        done = self._executor.map(run, range(parts.partition_count))
+        count = parts.partition_count
+        size = min(TOGETHER, max(1, -(-count // self._workers)))
+        done = self._executor.map(run, (range(start, min(count, start + size)) for start in range(0, count, size)))
         return add_partials(order.plan, (part.cells.items() for part in done))
 
     def _open_engine(self) -> None:

@@ -7,20 +7,23 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, arranged, batches
 from sandbox.compute.paired import Pair
 from sandbox.errors import VaultError
 from sandbox.privacy.keys import Key
+from sandbox.privacy.layout import PLAIN, Layout
 from sandbox.privacy.partials import Partials, add_partials
 from sandbox.privacy.plan import Plan
 
-UNIT_COLUMN = "_unit"
-RANK_COLUMN = "_rank"
+BATCH_ROWS = 1 << 23
+"""Partitions are put together up to about this many rows: a statement costs a few milliseconds wherever it runs."""
 
 _CLOSED = {
     "enable_external_access": "false",
@@ -31,6 +34,31 @@ _CLOSED = {
     "python_enable_replacements": "false",
     "python_scan_all_frames": "false",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What runs over partitions.
+
+    Attributes:
+        sql: a plan's statement over a partition called `t`, and `u` for a join.
+        columns: what it reads besides `_unit` and `_rank`.
+        width: how many keys a row of its result begins with, once numbers of groups are texts again.
+        layout: what else it asks of the partition.
+        second: what it reads of the right table of a join, or None where there is none.
+    """
+
+    sql: str
+    columns: tuple[str, ...]
+    width: int
+    layout: Layout = PLAIN
+    second: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, plan: Plan) -> Statement:
+        """Return the statement of a plan."""
+        second = None if plan.second is None else plan.second.columns
+        return cls(plan.sql, plan.columns, plan.key_width, plan.layout, second)
 
 
 def open_engine(threads: int = 2) -> Any:
@@ -58,10 +86,7 @@ def run_plan(plan: Plan, partitions: Iterable[pa.Table | Pair], *, threads: int 
     """
     connection = open_engine(threads) if engine is None else engine
     try:
-        width = plan.key_width
-        second = None if plan.second is None else plan.second.columns
-        rows = (run_partition(connection, plan.sql, plan.columns, width, part, second) for part in partitions)
-        return add_partials(plan.digest(), rows)
+        return add_partials(plan.digest(), run_partitions(connection, Statement.of(plan), partitions))
     finally:
         if engine is None:
             connection.close()
@@ -81,54 +106,54 @@ def _plain(of: pa.DataType) -> pa.DataType:
     return of.value_type if pa.types.is_dictionary(of) else of
 
 
+def run_partitions(
+    connection: Any, statement: Statement, parts: Iterable[pa.Table | Pair]
+) -> Iterator[Iterator[tuple[Key, tuple[int, ...]]]]:
+    """Yield the keys and exact integers of partitions, some of them together.
+
+    Raises:
+        VaultError: as `run_plan` does.
+    """
+    if statement.second is not None:
+        for part in parts:
+            yield run_partition(connection, statement, part)
+        return
+    for table in batches((_single(statement, part) for part in parts), BATCH_ROWS):
+        yield _run(connection, statement, {"t": table})
+
+
 def run_partition(
-    connection: Any,
-    sql: str,
-    columns: Sequence[str],
-    width: int,
-    part: pa.Table | Pair,
-    second: Sequence[str] | None = None,
+    connection: Any, statement: Statement, part: pa.Table | Pair
 ) -> Iterator[tuple[Key, tuple[int, ...]]]:
     """Yield the keys and exact integers of one partition.
 
     Args:
         connection: of `open_engine`; used by one thread at a time.
-        sql: a plan's statement over a partition called `t`, and `u` for a join.
-        columns: what it reads besides `_unit` and `_rank`.
-        width: how many keys a row of its result begins with.
+        statement: what runs.
         part: the partition, in storage types; for a join a pair.
-        second: what it reads of the right table of a join, or None where there is none.
 
     Raises:
         VaultError: as `run_plan` does.
     """
-    if isinstance(part, Pair) != (second is not None):
+    if isinstance(part, Pair) and statement.second is not None:
+        tables = {"t": _needed(part.t, statement.columns), "u": _needed(part.u, statement.second)}
+        return _run(connection, statement, tables)
+    return _run(connection, statement, {"t": _single(statement, part)})
+
+
+def _single(statement: Statement, part: pa.Table | Pair) -> pa.Table:
+    """Return the columns that a statement over one table reads."""
+    if isinstance(part, Pair) or statement.second is not None:
         raise VaultError(
             "a join was given one table, or a single table two",
             hint="report it: a plan says how many it reads",
             code="vault.partition",
         )
-    tables = {"t": _checked(part.t if isinstance(part, Pair) else part, columns)}
-    if isinstance(part, Pair):
-        tables["u"] = _checked(part.u, second or ())
-    for name, table in tables.items():
-        connection.register(name, table)
-    try:
-        rows = connection.execute(sql).fetchall()
-    except duckdb.Error:
-        # The engine's own words may hold values, so nothing of them is passed on, not even as a cause.
-        raise VaultError(
-            "the engine failed on a partition", hint="report it: a plan cannot fail on data", code="vault.engine"
-        ) from None
-    finally:
-        for name in tables:
-            connection.unregister(name)
-    for row in rows:
-        yield tuple(row[:width]), tuple(int(amount) for amount in row[width:])
+    return _needed(part, statement.columns)
 
 
-def _checked(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Return the columns that a plan reads, once they are there and in storage types."""
+def _needed(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Return the columns that a statement reads of a table, in storage types."""
     wanted = [UNIT_COLUMN, RANK_COLUMN, *columns]
     if missing := [name for name in wanted if name not in table.column_names]:
         raise VaultError(
@@ -137,6 +162,33 @@ def _checked(table: pa.Table, columns: Sequence[str]) -> pa.Table:
             code="vault.partition",
             missing=missing,
         )
-    if not _is_stored(table.select(wanted)):
+    chosen = table.select(wanted)
+    if not _is_stored(chosen):
         raise VaultError("a partition is not in storage types", hint="seal the dataset again", code="vault.partition")
-    return table.select(wanted)
+    return chosen
+
+
+def _run(
+    connection: Any, statement: Statement, tables: Mapping[str, pa.Table]
+) -> Iterator[tuple[Key, tuple[int, ...]]]:
+    whole, groups = arranged(tables["t"], statement.layout)
+    named = {**tables, "t": whole}
+    for name, table in named.items():
+        connection.register(name, table)
+    try:
+        rows = connection.execute(statement.sql).fetchall()
+    except duckdb.Error:
+        # The engine's own words may hold values, so nothing of them is passed on, not even as a cause.
+        raise VaultError(
+            "the engine failed on a partition", hint="report it: a plan cannot fail on data", code="vault.engine"
+        ) from None
+    finally:
+        for name in named:
+            connection.unregister(name)
+    width = statement.width
+    if groups is None:
+        return ((row[:width], tuple(map(int, row[width:]))) for row in rows)
+    # One number stands for the texts of all groups; a place in a histogram may follow.
+    width -= len(statement.layout.groups) - 1
+    known = {number: groups.key(number) for number in {row[0] for row in rows}}
+    return ((known[row[0]] + row[1:width], tuple(map(int, row[width:]))) for row in rows)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sandbox.compute.run import UNIT_COLUMN
+from sandbox.compute.arrange import UNIT_COLUMN
 from sandbox.crypto.scatter import scatter
 from sandbox.errors import VaultError
 from sandbox.model.description import Column, ColumnKind

@@ -24,13 +24,13 @@ def canonical_bytes(record: object) -> bytes:
     Raises:
         CanonicalError: a float, a key that is not text, or an integer beyond 2**53 - 1 is inside.
     """
-    _check_plain(record, path="$", floats=False)
+    _check(record, floats=False)
     return _dump_record(record)
 
 
 def canonical_release_bytes(release: object) -> bytes:
     """Return the RFC 8785 bytes of a release, which may hold finite floats."""
-    _check_plain(release, path="$", floats=True)
+    _check(release, floats=True)
     return _dump(release)
 
 
@@ -50,7 +50,7 @@ def _parse(raw: bytes, *, floats: bool) -> Any:
         value = json.loads(raw.decode("utf-8", "strict"), parse_int=read_integer, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise CanonicalError("bytes are not JSON in UTF-8", hint=_HINT) from error
-    _check_plain(value, path="$", floats=floats)
+    _check(value, floats=floats)
     if (_dump(value) if floats else _dump_record(value)) != raw:
         raise CanonicalError("bytes are JSON but not in canonical form", hint=_HINT)
     return value
@@ -83,6 +83,25 @@ def _dump(value: object) -> bytes:
         return rfc8785.dumps(cast("Any", value))
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise CanonicalError("value has no canonical form", hint=_HINT) from error
+
+
+def _check(value: object, *, floats: bool) -> None:
+    if not _is_plain(value, floats=floats):
+        _check_plain(value, path="$", floats=floats)
+
+
+def _is_plain(value: object, *, floats: bool) -> bool:
+    """Return quickly whether a value may be written; `_check_plain` says where one may not."""
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return True
+    if kind is int:
+        return -(2**53) < value < 2**53  # type: ignore[operator]  # an int
+    if kind is list or kind is tuple:
+        return all(_is_plain(inner, floats=floats) for inner in value)  # type: ignore[attr-defined]  # a list
+    if kind is dict:
+        return all(type(key) is str and _is_plain(inner, floats=floats) for key, inner in value.items())  # type: ignore[attr-defined]  # a dict
+    return kind is float and floats and math.isfinite(value)  # type: ignore[arg-type]  # a float
 
 
 def _check_plain(value: object, *, path: str, floats: bool) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sandbox.privacy.algebra import NumberType, Op
+from sandbox.privacy.algebra import NumberType, Op, TextType
 from sandbox.privacy.histogram import Histogram
-from sandbox.privacy.query import Bounding, CheckedQuery, KeyMode
+from sandbox.privacy.layout import FIRST_COLUMN, GROUP_COLUMN, PLAIN, Layout
+from sandbox.privacy.query import Bounding, CheckedQuery
 from sandbox.privacy.render import as_text, clamp, integer, render, render_is_null
 from sandbox.privacy.rescaling import rescaling_sql
 from sandbox.privacy.statistics import Statistic, StatisticKind
@@ -26,6 +27,36 @@ class Bounded:
     sql: str
     words: str
     drops_rows: bool
+    layout: Layout = PLAIN
+
+
+MOST_BEHIND = 1024
+"""A row is looked up to this many rows behind another without sorting."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The group keys in SQL: what rows select, the names they get, how groups show, and the columns numbered for it."""
+
+    selected: tuple[str, ...]
+    names: tuple[str, ...]
+    shown: tuple[str, ...]
+    numbered: tuple[str, ...] = ()
+
+    @property
+    def by(self) -> str:
+        return f" GROUP BY {', '.join(self.names)}" if self.names else ""
+
+
+def _keys_of(query: CheckedQuery, *, worthwhile: bool) -> _Keys:
+    """Return the keys; plain text columns of the partition are grouped by one number for all of them where it pays."""
+    plain = all(key.expr.op is Op.COLUMN and isinstance(key.expr.type, TextType) for key in query.keys)
+    if query.keys and plain and query.source is None and (worthwhile or len(query.keys) > 1):
+        numbered = tuple(str(key.expr.value) for key in query.keys)
+        return _Keys((GROUP_COLUMN,), (GROUP_COLUMN,), (GROUP_COLUMN,), numbered)
+    names = tuple(f"_k{index}" for index in range(len(query.keys)))
+    selected = tuple(f"{render(key.expr)} AS {name}" for key, name in zip(query.keys, names, strict=True))
+    return _Keys(selected, names, tuple(as_text(key.expr, n) for key, n in zip(query.keys, names, strict=True)))
 
 
 def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histograms: Sequence[Histogram] = ()) -> Bounded:
@@ -34,119 +65,122 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histogram
     - Groups are capped first, and only where a statistic's sensitivity rests on them (units over keys): a unit keeps
       the groups of its lowest ranks.  Otherwise the cap on rows bounds the groups as well.
     - Rows are capped to the lowest ranks: by `_rank <= k` where neither WHERE nor the group cap has dropped rows
-      before, else by a window over the rows that are left.
+      before; after a WHERE by the row `k` places before, which must be another unit's; else by a window.
     """
     bounded = _bounded(query, statistics, histograms)
     if query.second is None:
         return bounded
     words = f"{query.second.words}, then {bounded.words}" if bounded.words else query.second.words
-    return Bounded(bounded.sql, words, drops_rows=bounded.drops_rows or query.second.drops_rows)
+    return replace(bounded, words=words, drops_rows=bounded.drops_rows or query.second.drops_rows)
 
 
 def _bounded(query: CheckedQuery, statistics: Sequence[Statistic], histograms: Sequence[Histogram]) -> Bounded:
-    keys = [f"_k{index}" for index in range(len(query.keys))]
-    selected = [f"{render(key.expr)} AS {name}" for key, name in zip(query.keys, keys, strict=True)]
+    kinds = {statistic.kind for statistic in statistics}
+    worthwhile = bool(histograms) or (StatisticKind.UNITS in kinds and query.filter is None)
+    keys = _keys_of(query, worthwhile=worthwhile)
     scalars = [statistic for statistic in statistics if statistic.histogram is None]
-    selected += [f"{_value(query, s)} AS _a{i}" for i, s in enumerate(scalars) if s.argument is not None]
-    selected += [f"{render(histogram.argument)} AS _h{i}" for i, histogram in enumerate(histograms)]
+    values = {f"_a{i}": _value(query, s) for i, s in enumerate(scalars) if s.argument is not None}
+    values |= {f"_h{i}": render(histogram.argument) for i, histogram in enumerate(histograms)}
+    selected = [*keys.selected, *(f"{sql} AS {name}" for name, sql in values.items())]
     where = "" if query.filter is None else render(query.filter)
     if query.settings.bounding is Bounding.RESCALE:
         return _rescale(query, scalars, selected, keys, where)
-    kinds = {statistic.kind for statistic in statistics}
-    caps_rows = bool(kinds - {StatisticKind.UNITS})
-    caps_groups = query.key_mode is not KeyMode.NONE and StatisticKind.UNITS in kinds
-    if not caps_rows:
+    caps_groups = bool(keys.names) and StatisticKind.UNITS in kinds and query.bound.groups != query.bound.rows
+    if kinds <= {StatisticKind.UNITS}:
         return _count_units(query, keys, where)
     rows, groups = query.bound.rows, query.bound.groups
-    if groups == rows:
-        caps_groups = False
-    words: list[str] = []
-    conditions = [where] if where else []
-    if not where and not caps_groups:
-        conditions.append(f"_rank <= {rows}")
-        words.append(f"rank <= {rows}")
-    inner = f"SELECT _unit, _rank{''.join(', ' + s for s in selected)} FROM {_source(query)}"  # noqa: S608 (our own SQL)
-    if conditions:
-        inner += f" WHERE {' AND '.join(conditions)}"
+    layout, units = Layout(groups=keys.numbered), "count(DISTINCT _unit)"
+    inner = f"SELECT {', '.join(['_unit', '_rank', *selected])} FROM {_source(query)}"  # noqa: S608 (our own SQL)
+    words = [f"a unit's {rows} lowest ranks after the filter"]
+    if where:
+        inner += f" WHERE {where}"
     if caps_groups:
-        inner = _cap_groups(inner, keys, groups)
-        words.append(f"the {groups} groups with a unit's lowest ranks")
-    if where or caps_groups:
-        columns = ", ".join(["_unit", *keys, *(part.rsplit(" AS ", 1)[1] for part in selected[len(keys) :])])
-        inner = _lowest_ranks(inner, columns, rows)
-        words.append(f"a unit's {rows} lowest ranks after the filter")
-    sql = _grouped(query, inner, keys, scalars, histograms)
+        words.insert(0, f"the {groups} groups with a unit's lowest ranks")
+        inner = _cap_groups(inner, keys.names, groups)
+        inner = _lowest_ranks(inner, ", ".join(["_unit", *keys.names, *values]), rows)
+    elif where and query.source is None and rows <= MOST_BEHIND:
+        inner += f" QUALIFY {_follows_few(rows)}"
+        layout = Layout(clustered=True, groups=keys.numbered)
+    elif where:
+        inner = _lowest_ranks(inner, ", ".join(["_unit", *keys.names, *values]), rows)
+    else:
+        words = [f"rank <= {rows}"]
+        inner += f" WHERE _rank <= {rows}"
+        if StatisticKind.UNITS in kinds and (keys.numbered or not keys.names):
+            units = f"count(*) FILTER (WHERE {FIRST_COLUMN if keys.names else '_rank = 1'})"
+            if keys.names:
+                layout = Layout(clustered=True, groups=keys.numbered, firsts=rows)
+                inner = inner.replace("SELECT _unit", f"SELECT {FIRST_COLUMN}, _unit", 1)
+    sql = _grouped(inner, keys, [_total(s, f"_a{i}", units) for i, s in enumerate(scalars)], histograms)
     if query.source is not None and query.second is None:
         words.insert(0, f"first one row for each {query.unit_kind}")
-    return Bounded(sql, ", then ".join(words), drops_rows=query.source is None or rows > 1)
+    return Bounded(sql, ", then ".join(words), drops_rows=query.source is None or rows > 1, layout=layout)
 
 
 def _rescale(
-    query: CheckedQuery, statistics: Sequence[Statistic], selected: Sequence[str], keys: Sequence[str], where: str
+    query: CheckedQuery, statistics: Sequence[Statistic], selected: Sequence[str], keys: _Keys, where: str
 ) -> Bounded:
     """Return the statement that counts every row, with a smaller weight for units that bring too much."""
     inner = f"SELECT {', '.join(['_unit', *selected])} FROM {_source(query)}" + (f" WHERE {where}" if where else "")  # noqa: S608 (our own SQL)
-    shown = [as_text(key.expr, name) for key, name in zip(query.keys, keys, strict=True)]
-    totals = [_total(statistic, f"_a{index}") for index, statistic in enumerate(statistics)]
+    totals = [_total(statistic, f"_a{index}", "") for index, statistic in enumerate(statistics)]
     fine = statistics[0].fine
     limits = [math.isqrt(statistic.sensitivity_squared) // fine for statistic in statistics]
-    sql = rescaling_sql(inner, keys, shown, totals, limits, fine)
-    return Bounded(sql, f"all rows, a unit weighed down to what {query.bound.rows} rows bring", drops_rows=True)
+    sql = rescaling_sql(inner, keys.names, keys.shown, totals, limits, fine)
+    words = f"all rows, a unit weighed down to what {query.bound.rows} rows bring"
+    return Bounded(sql, words, drops_rows=True, layout=Layout(groups=keys.numbered))
 
 
 def _source(query: CheckedQuery) -> str:
     return "t" if query.source is None else f"({query.source}) AS t"
 
 
-def _grouped(
-    query: CheckedQuery,
-    inner: str,
-    keys: Sequence[str],
-    scalars: Sequence[Statistic],
-    histograms: Sequence[Histogram],
-) -> str:
+def _grouped(inner: str, keys: _Keys, totals: Sequence[str], histograms: Sequence[Histogram]) -> str:
     """Return the statement that groups bounded rows: one row a group, and with histograms one more for each bin."""
-    totals = [_total(statistic, f"_a{index}") for index, statistic in enumerate(scalars)]
-    shown = [as_text(key.expr, name) for key, name in zip(query.keys, keys, strict=True)]
     if not histograms:
-        sql = f"SELECT {', '.join([*shown, *totals])} FROM ({inner}) AS b"  # noqa: S608 (our own SQL)
-        return sql + (f" GROUP BY {', '.join(keys)}" if keys else "")
+        return f"SELECT {', '.join([*keys.shown, *totals])} FROM ({inner}) AS b{keys.by}"  # noqa: S608 (our own SQL)
     parts = []
     if totals:
-        sql = f"SELECT {', '.join([*shown, 'CAST(NULL AS VARCHAR)', *totals])} FROM b"  # noqa: S608 (our own SQL)
-        parts.append(sql + (f" GROUP BY {', '.join(keys)}" if keys else ""))
+        parts.append(f"SELECT {', '.join([*keys.shown, 'CAST(NULL AS VARCHAR)', *totals])} FROM b{keys.by}")  # noqa: S608 (our own SQL)
     zeros = ["CAST(0 AS BIGINT)"] * (len(totals) - 1)
     for index, histogram in enumerate(histograms):
         name = f"_h{index}"
         place = f"'{index}:' || {as_text(histogram.argument, name)}"
         parts.append(
-            f"SELECT {', '.join([*shown, place, 'count(*)', *zeros])} FROM b WHERE {name} IS NOT NULL "  # noqa: S608 (our own SQL)
-            f"GROUP BY {', '.join([*keys, name])}"
+            f"SELECT {', '.join([*keys.shown, place, 'count(*)', *zeros])} FROM b WHERE {name} IS NOT NULL "  # noqa: S608 (our own SQL)
+            f"GROUP BY {', '.join([*keys.names, name])}"
         )
     return f"WITH b AS ({inner}) {' UNION ALL '.join(parts)}"
 
 
-def _count_units(query: CheckedQuery, keys: Sequence[str], where: str) -> Bounded:
+def _count_units(query: CheckedQuery, keys: _Keys, where: str) -> Bounded:
     """Return the statement that only counts units: rows need no cap, since each unit counts once in a group."""
     source = f"{_source(query)} WHERE {where}" if where else _source(query)
-    if not keys:
+    if not keys.names:
         if not where:
             return Bounded(f"SELECT count(*) FROM {source} WHERE _rank = 1", "each unit counts once", drops_rows=False)  # noqa: S608 (our own SQL)
         return Bounded(f"SELECT count(DISTINCT _unit) FROM {source}", "each unit counts once", drops_rows=False)  # noqa: S608 (our own SQL)
     groups = query.bound.groups
-    columns = ", ".join(keys)
-    selected = ", ".join(f"{render(key.expr)} AS {name}" for key, name in zip(query.keys, keys, strict=True))
+    columns = ", ".join(keys.names)
     led = (
-        f"SELECT _unit, {columns}, min(_rank) AS _lead FROM (SELECT _unit, _rank, {selected} FROM {source}) "  # noqa: S608 (our own SQL)
-        f"GROUP BY _unit, {columns}"
+        f"SELECT _unit, {columns}, min(_rank) AS _lead FROM (SELECT _unit, _rank, {', '.join(keys.selected)} "  # noqa: S608 (our own SQL)
+        f"FROM {source}) GROUP BY _unit, {columns}"
     )
     kept = f"SELECT * FROM ({led}) QUALIFY row_number() OVER (PARTITION BY _unit ORDER BY _lead) <= {groups}"  # noqa: S608 (our own SQL)
-    shown = ", ".join(as_text(key.expr, name) for key, name in zip(query.keys, keys, strict=True))
     return Bounded(
-        f"SELECT {shown}, count(*) FROM ({kept}) AS b GROUP BY {columns}",  # noqa: S608 (our own SQL)
+        f"SELECT {', '.join(keys.shown)}, count(*) FROM ({kept}) AS b GROUP BY {columns}",  # noqa: S608 (our own SQL)
         f"the {groups} groups with a unit's lowest ranks",
         drops_rows=True,
+        layout=Layout(groups=keys.numbered),
     )
+
+
+def _follows_few(rows: int) -> str:
+    """Return the SQL that a row has fewer than `rows` rows of its unit before it, where units stand together.
+
+    DuckDB keeps the order of a table under FROM, WHERE and windows without PARTITION BY and ORDER BY (its page on
+    order preservation), and looks a fixed number of rows back without sorting.
+    """
+    return f"lag(_unit, {rows}) OVER () IS DISTINCT FROM _unit"
 
 
 def _lowest_ranks(inner: str, columns: str, rows: int) -> str:
@@ -190,10 +224,10 @@ def _value(query: CheckedQuery, statistic: Statistic) -> str:
     return f"CAST({centred} AS BIGINT)"
 
 
-def _total(statistic: Statistic, name: str) -> str:
+def _total(statistic: Statistic, name: str, units: str) -> str:
     match statistic.kind:
         case StatisticKind.UNITS:
-            return "count(DISTINCT _unit)"
+            return units
         case StatisticKind.ROWS:
             return "count(*)" if statistic.argument is None else f"count(*) FILTER (WHERE {name})"
         case StatisticKind.SUM:

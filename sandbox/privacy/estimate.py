@@ -14,7 +14,7 @@ Intervals cover the noise, not the bias of the contribution bound, which the not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -26,10 +26,11 @@ from sandbox.privacy.keys import whole_cell
 from sandbox.privacy.query import AggregateKind, Formula, FormulaOp
 from sandbox.privacy.statistics import Estimate, Moment
 
-__all__ = ["MISSING", "Value", "Z", "as_cell", "as_float", "root_up", "value_of"]
+__all__ = ["MISSING", "Value", "Z", "as_cell", "as_float", "root_up", "value_of", "valuer_of"]
 
 INTEGERS = {AggregateKind.COUNT, AggregateKind.UNITS, AggregateKind.DISTINCT}
 """What is a whole number."""
+_LINEAR = {*INTEGERS, AggregateKind.SUM}
 
 _KNOWN = 10
 """A count or mean is known well where its noise is below one part in this many, of itself or of its range."""
@@ -61,6 +62,28 @@ def value_of(
     value = Value(found.amount, jets.error_of(found, sigmas), lower, upper)
     parts = (value.amount, value.standard_error, value.lower, value.upper)
     return value if all(part is not None and abs(part) < _LARGEST for part in parts) else MISSING
+
+
+def valuer_of(
+    formula: Formula, estimates: Sequence[Estimate], sigmas: Sequence[Fraction]
+) -> Callable[[Sequence[Fraction | int]], Value]:
+    """Return `value_of` for many cells: counts and totals have one error in all of them, which is found once."""
+    estimate = None if formula.index is None else estimates[formula.index]
+    if formula.op is not FormulaOp.AGGREGATE or estimate is None or estimate.kind not in _LINEAR:
+        return lambda noisy: value_of(formula, estimates, noisy, sigmas)
+    found = _linear(estimate, [0] * len(sigmas))
+    error, (low, high) = jets.error_of(found, sigmas), jets.interval_of(found, sigmas)
+    total, count, weight = estimate.sum, estimate.count, 1 if estimate.sum is None else estimate.centre
+
+    def value(noisy: Sequence[Fraction | int]) -> Value:
+        amount = Fraction(0) if total is None else Fraction(noisy[total])
+        if count is not None:
+            amount += noisy[count] * weight
+        amount *= estimate.resolution
+        parts = (amount, error, amount + low, amount + high)
+        return Value(*parts) if all(abs(part) < _LARGEST for part in parts) else MISSING
+
+    return value
 
 
 def _formula(

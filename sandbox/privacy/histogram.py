@@ -116,10 +116,22 @@ def nodes_of(leaves: int) -> int:
     return sum(BRANCHING**level for level in range(1, levels_of(leaves) + 1))
 
 
+def tree_counts(leaves: Sequence[int]) -> list[list[int]]:
+    """Return the counts of the nodes of every level from the top, from the counts of the leaves."""
+    levels = levels_of(len(leaves))
+    level = [*leaves, *([0] * (BRANCHING**levels - len(leaves)))]
+    found = [level]
+    for _ in range(levels - 1):
+        level = [
+            sum(children) for children in zip(*(level[child::BRANCHING] for child in range(BRANCHING)), strict=True)
+        ]
+        found.append(level)
+    return found[::-1]
+
+
 def level_counts(leaves: Sequence[int], level: int) -> list[int]:
     """Return the counts of the nodes of one level, from the counts of the leaves."""
-    size = BRANCHING ** (levels_of(len(leaves)) - level)
-    return [sum(leaves[node * size : (node + 1) * size]) for node in range(BRANCHING**level)]
+    return tree_counts(leaves)[level - 1]
 
 
 @dataclass(frozen=True, slots=True)

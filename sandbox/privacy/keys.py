@@ -12,6 +12,8 @@ from sandbox.model.question import Cell
 from sandbox.privacy.algebra import DateType, Expr, NumberType, TextType, TruthType, ValueType
 from sandbox.privacy.calendar import format_day, parse_day, starts_between
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 MAX_PUBLIC_CELLS = 10_000
 """The most cells that public keys may span; each one gets noise and is released, empty or not."""
 
@@ -82,7 +84,7 @@ def sort_value(text: KeyText, of: ValueType) -> tuple[int, Fraction | int | str]
 
 def join_key(key: Key) -> str:
     """Return the one text for a composite key, as the thresholded release uses it."""
-    return json.dumps(list(key), ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(list(key))
 
 
 def split_key(text: str, width: int) -> Key:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add, sub
 from typing import Any
 
 from sandbox.errors import CanonicalError, ReplayMismatchError
@@ -41,8 +42,7 @@ class _Cell:
     noise: Vector
 
     def noisy(self, plan: Plan) -> NoisyCell:
-        held = (_held(amount) for amount in entries(plan, self.exact))
-        return NoisyCell(self.key, tuple(e + n for e, n in zip(held, self.noise, strict=True)))
+        return NoisyCell(self.key, tuple(map(add, _all_held(entries(plan, self.exact)), self.noise)))
 
 
 def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Profile | None = None) -> Measured:
@@ -92,11 +92,17 @@ def _held(amount: int) -> int:
     return max(-_LARGEST, min(_LARGEST, amount))
 
 
+def _all_held(amounts: Vector) -> Vector:
+    if not amounts or (max(amounts) <= _LARGEST and min(amounts) >= -_LARGEST):
+        return amounts
+    return tuple(_held(amount) for amount in amounts)
+
+
 def _noisy_public(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_Cell]:
     keys = public_keys(plan)
     zeros = (0,) * vector_width(plan)
     found = gather(plan, partials)
-    exact = [tuple(_held(amount) for amount in found.get(key, zeros)) for key in keys]
+    exact = [_all_held(found.get(key, zeros)) for key in keys]
     return _with_noise(plan, keys, exact, noise, first=0)
 
 
@@ -108,7 +114,7 @@ def _noisy_private(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_
     released = noise.thresholded(counts, sigma=first.sigma, threshold=plan.threshold, rho=first.rho)
     texts = sorted(released)
     keys = [split_key(text, len(plan.keys)) for text in texts]
-    exact = [tuple(_held(amount) for amount in found[key]) for key in keys]
+    exact = [_all_held(found[key]) for key in keys]
     cells = _with_noise(plan, keys, exact, noise, first=1)
     return [
         _Cell(cell.key, cell.exact, (released[text] - cell.exact[0], *cell.noise))
@@ -120,7 +126,7 @@ def _with_noise(
     plan: Plan, keys: Sequence[Key], exact: Sequence[Vector], noise: NoiseSource, *, first: int
 ) -> list[_Cell]:
     """Draw the noise of the statistics from `first` on: one call for each, over all cells."""
-    whole = [[_held(amount) for amount in entries(plan, vector)] for vector in exact]
+    whole = [_all_held(entries(plan, vector)) for vector in exact]
     drawn: list[list[int]] = [[] for _ in keys]
     start = sum(planned.statistic.width for planned in plan.statistics[:first])
     for planned in plan.statistics[first:]:
@@ -134,7 +140,8 @@ def _with_noise(
                 sensitivity_squared=planned.statistic.sensitivity_squared,
                 rho=planned.rho,
             )
-        changes = [n - v for n, v in zip(noisy, values, strict=True)]
+        assert len(noisy) == len(values)
+        changes = list(map(sub, noisy, values))
         for index in range(len(keys)):
             drawn[index] += changes[index * width : (index + 1) * width]
         start += width

@@ -21,6 +21,7 @@ from sandbox.privacy.bounding import bounding_sql
 from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.influence import influence_of
 from sandbox.privacy.keys import KeyText
+from sandbox.privacy.layout import PLAIN, Layout
 from sandbox.privacy.mechanism import Threshold, gaussian_sigma, threshold_release
 from sandbox.privacy.query import (
     PLAIN_SETTINGS,
@@ -38,7 +39,7 @@ from sandbox.privacy.query import (
 from sandbox.privacy.rescaling import rescaled
 from sandbox.privacy.statistics import Chosen, Estimate, Statistic, choose_statistics
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,9 @@ class Plan:
         unit_kind: whom the promise protects.
         columns: the columns that a partition must carry, besides `_unit` and `_rank`.
         sql: one DuckDB statement over a partition called `t`, and `u` where there is a second table: `key_width`
-            texts, then `row_width` integers (`vectors.py`).
+            texts, then `row_width` integers (`vectors.py`); a layout that numbers groups puts one number in place of
+            their texts.
+        layout: what else the statement asks of the partition.
         keys, key_mode: the group keys and how they are released.
         statistics: in the order of the SQL; with private keys the first is the count of units.
         threshold: of private keys, else None.
@@ -115,6 +118,7 @@ class Plan:
     loss: PrivacyLoss
     max_rows: int
     settings: Settings = PLAIN_SETTINGS
+    layout: Layout = PLAIN
     second: SecondTable | None = None
 
     @property
@@ -170,6 +174,7 @@ class Plan:
             "unit_kind": self.unit_kind,
             "columns": list(self.columns),
             "sql": self.sql,
+            "layout": self.layout.to_record(),
             "keys": [key.to_record() for key in self.keys],
             "key_mode": self.key_mode.value,
             "statistics": [statistic.to_record() for statistic in self.statistics],
@@ -251,6 +256,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         max_rows=query.max_rows,
         settings=query.settings,
         second=query.second,
+        layout=bounded.layout,
     )
 
 

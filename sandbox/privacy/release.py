@@ -6,7 +6,7 @@ bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,7 +14,7 @@ from sandbox.model.job import CellKind
 from sandbox.model.question import Answer, AnswerColumn, Cell, ColumnRole
 from sandbox.privacy.algebra import DateType, NumberType
 from sandbox.privacy.calendar import parse_day
-from sandbox.privacy.estimate import INTEGERS, Value, as_cell, as_float, value_of
+from sandbox.privacy.estimate import INTEGERS, Value, as_cell, as_float, valuer_of
 from sandbox.privacy.keys import Key, key_cell, key_cell_kind, sort_value
 from sandbox.privacy.notes import answer_notes
 from sandbox.privacy.plan import Plan
@@ -43,7 +43,8 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
     Privacy: post-processing; nothing exact is read.
     """
     sigmas = plan.entry_sigmas()
-    rows = [_row(plan, cell, sigmas) for cell in cells]
+    valuers = [valuer_of(formula, plan.estimates, sigmas) for formula in plan.formulas]
+    rows = [_row(plan, cell, valuers) for cell in cells]
     rows.sort(key=lambda row: _key_order(plan, row.key))
     having = plan.finish.having
     if having is not None:
@@ -63,9 +64,9 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
     )
 
 
-def _row(plan: Plan, cell: NoisyCell, sigmas: Sequence[Fraction]) -> _Row:
+def _row(plan: Plan, cell: NoisyCell, valuers: Sequence[Callable[[Sequence[Fraction | int]], Value]]) -> _Row:
     noisy = plan.whole(cell.noisy)
-    values = (value_of(formula, plan.estimates, noisy, sigmas) for formula in plan.formulas)
+    values = (valuer(noisy) for valuer in valuers)
     return _Row(cell.key, tuple(shown(plan, index, value) for index, value in enumerate(values)))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sandbox.privacy.histogram import level_counts
+from sandbox.privacy.histogram import tree_counts
 from sandbox.privacy.keys import Key
 from sandbox.privacy.partials import Partials
 from sandbox.privacy.plan import Plan
@@ -58,6 +58,7 @@ def scatter(plan: Plan, vectors: Mapping[Key, Vector]) -> Partials:
 def entries(plan: Plan, vector: Sequence[int]) -> Vector:
     """Return what is measured of a vector, in the order of the plan's statistics."""
     starts = _starts(plan)
+    levels: dict[int, list[list[int]]] = {}
     found: list[int] = []
     for index, planned in enumerate(plan.statistics):
         statistic = planned.statistic
@@ -69,7 +70,9 @@ def entries(plan: Plan, vector: Sequence[int]) -> Vector:
         if statistic.kind is StatisticKind.DISTINCT:
             found.append(sum(count > 0 for count in bins))
         else:
-            found += level_counts(bins, statistic.level)
+            if statistic.histogram not in levels:
+                levels[statistic.histogram] = tree_counts(bins)
+            found += levels[statistic.histogram][statistic.level - 1]
     return tuple(found)
 
 

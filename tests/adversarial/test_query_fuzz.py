@@ -228,6 +228,7 @@ def test_the_sql_for_the_engine_is_ours(sql):
             "sum",
             "min",
             "row_number",
+            "lag",
             "dense_rank",
             "chr",
             "max",

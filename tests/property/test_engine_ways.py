@@ -1,0 +1,114 @@
+"""The engine's short ways (order, numbers for texts, marks) give the integers that their meaning says, row by row."""
+
+from collections import defaultdict
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sandbox.compute.run import open_engine, run_plan
+from sandbox.privacy.vectors import gather
+from tests.support import privacy_world as world
+from tests.support.privacy_strategies import tables
+
+ENGINE = open_engine(2)
+QUIET = settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+KEYS = ((), ("district",), ("diag",), ("diag", "district"), ("district", "diag"))
+FILTERS = ("", " WHERE age < 60", " WHERE urgent", " WHERE diag <> 'D1'", " WHERE cost IS NOT NULL AND age >= 10")
+
+
+def kept_rows(checked, rows):
+    """A unit's first rows by rank among those that the filter lets pass, one at a time."""
+    units = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row["_rank"]):
+        if checked.filter is None or world.evaluate(checked.filter, row) is True:
+            units[row["_unit"]].append(row)
+    return {unit: own[: checked.bound.rows] for unit, own in units.items()}
+
+
+def plainly(checked, plan, rows):
+    """Count rows and units, and sum, by group: what the statement means."""
+    found = defaultdict(lambda: [0] * len(plan.statistics))
+    if not plan.keys:
+        found[()] = [0] * len(plan.statistics)
+    for own in kept_rows(checked, rows).values():
+        seen = set()
+        for row in own:
+            key = tuple(world.evaluate(key.expr, row) for key in checked.keys)
+            for place, planned in enumerate(plan.statistics):
+                statistic = planned.statistic
+                value = 1 if statistic.argument is None else world.evaluate(statistic.argument, row)
+                if statistic.kind == "units":
+                    found[key][place] += key not in seen
+                elif statistic.kind == "rows":
+                    found[key][place] += value is not None
+                elif value is not None:
+                    found[key][place] += value - statistic.centre
+            seen.add(key)
+    return {key: tuple(amounts) for key, amounts in found.items()}
+
+
+def encoded(table):
+    for name in ("district", "diag"):
+        place = table.schema.get_field_index(name)
+        chunks = [table.column(name).slice(start, 3).combine_chunks() for start in range(0, len(table), 3)]
+        coded = pa.chunked_array([c.dictionary_encode() for c in chunks], pa.dictionary(pa.int32(), pa.string()))
+        table = table.set_column(place, name, coded)
+    return table
+
+
+@QUIET
+@given(
+    st.sampled_from(KEYS),
+    st.sampled_from(FILTERS),
+    st.sampled_from(
+        ["COUNT(*)", "COUNT(*) AS n, COUNT(DISTINCT patient) AS u", "COUNT(*) AS n, SUM(age) AS s, COUNT(cost) AS c"]
+    ),
+    tables(max_units=8, max_rows=9),
+    st.integers(1, 5),
+)
+def test_the_statement_counts_what_one_counts_row_by_row(keys, where, aggregates, rows, bound):
+    by = f" GROUP BY {', '.join(keys)}" if keys else ""
+    sql = f"SELECT {', '.join([*keys, aggregates])} FROM visits{where}{by}"
+    description = world.describe(rows=bound, groups=bound)
+    checked, plan = world.check(sql, description), world.plan(sql, description)
+    expected = plainly(checked, plan, rows)
+    sealed = sorted(rows, key=lambda row: (hash(row["_unit"]), row["_rank"]))
+    for table in (world.table(rows), world.table(sealed), encoded(world.table(rows)), encoded(world.table(sealed))):
+        assert dict(run_plan(plan, [table], engine=ENGINE).cells) == expected
+    units = sorted({row["_unit"] for row in rows})
+    parts = [encoded(world.table([row for row in sealed if row["_unit"] == unit])) for unit in units]
+    assert dict(run_plan(plan, parts, engine=ENGINE).cells) == expected
+
+
+@QUIET
+@given(st.sampled_from(KEYS), tables(max_units=6, described=True), st.integers(1, 4))
+def test_a_histogram_holds_the_rows_that_one_counts_by_value(keys, rows, bound):
+    by = f" GROUP BY {', '.join(keys)}" if keys else ""
+    sql = f"SELECT {', '.join([*keys, 'MEDIAN(age)'])} FROM visits{by}"
+    description = world.describe(rows=bound, groups=bound)
+    checked, plan = world.check(sql, description), world.plan(sql, description)
+    expected = defaultdict(lambda: [0] * len(plan.histograms[0].domain))
+    for own in kept_rows(checked, rows).values():
+        for row in own:
+            key = tuple(world.evaluate(key.expr, row) for key in checked.keys)
+            expected[key][plan.histograms[0].domain.index(str(world.evaluate(plan.histograms[0].argument, row)))] += 1
+    for table in (world.table(rows), encoded(world.table(rows))):
+        vectors = gather(plan, run_plan(plan, [table], engine=ENGINE))
+        found = {key: list(vector[plan.scalars :]) for key, vector in vectors.items() if any(vector)}
+        assert found == dict(expected)
+
+
+@pytest.mark.parametrize("rows", [3, 2000])
+def test_a_bound_after_a_filter_holds_for_units_that_stand_apart(rows):
+    """A table in no order, more rows than one statement looks back over, and one unit far beyond the bound."""
+    plan = world.plan("SELECT COUNT(*) FROM visits WHERE age > 0", world.describe(rows=rows, groups=1))
+    units = {1: [{}] * 5000, 2: [{}] * 3, 3: [{}]}
+    ranked = world.visits(units)
+    apart = [ranked[place] for place in sorted(range(len(ranked)), key=lambda place: (place * 7919) % len(ranked))]
+    expected = sum(min(rows, len(own)) for own in units.values())
+    for table in (world.table(ranked), world.table(apart)):
+        assert run_plan(plan, [table], engine=ENGINE).cells == {(): (expected,)}
