@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from sandbox.runtime.guest.seccomp import assemble_filter, filter_digest
 from sandbox.runtime.guest.syscalls import ARCHITECTURES, GROUPS, Rule
 from sandbox.runtime.host.guests import GuestHost
 from sandbox.runtime.host.report import Level
-from tests.conftest import PASSPHRASE
+from tests.conftest import PASSPHRASE, copy_world
 
 ROOT = Path(jail.__file__).parents[3]
 SCRIPT = """
@@ -147,21 +148,31 @@ def test_an_ordinary_user_submits_a_job_whose_program_asks_blocks(world, tmp_pat
     interpreter = readable_interpreter()
     if os.geteuid() != 0 or interpreter is None:
         pytest.skip("only root can become another account, and that account needs an interpreter that it may read")
+    # Pytest closes the folder above `tmp_path` to others, and may do so again at any time.
+    folder = Path(tempfile.mkdtemp()) if "pytest-of-" in str(tmp_path) else tmp_path
+    folder.chmod(0o755)
+    try:
+        submit_as_nobody(interpreter, copy_world(world, folder / "own"), folder)
+    finally:
+        if folder != tmp_path:
+            shutil.rmtree(folder)
+
+
+def submit_as_nobody(interpreter, world, folder):
+    """Give a world to the account without rights, and let it submit a job as a person would."""
     (world.files / "program.py").write_text(
         "def analyze(data):\n    source = \"def block(rows):\\n    return rows['days'].count() > 0\\n\"\n"
         "    n = data.blocks('visits', source, k=4, output={'x': (0, 1)}, milliseconds=2000, share='1/2').table['x'][0]\n"
         "    return {'by_district': {'district': ['all'], 'n': [1.0]}, 'mean_days': n}\n"
     )
-    for path in (tmp_path, *(parent for parent in tmp_path.parents if parent != Path("/") and parent.name != "tmp")):
-        path.chmod(path.stat().st_mode | 0o011)
-    for path in [tmp_path, *tmp_path.rglob("*")]:
+    for path in [folder, *folder.rglob("*")]:
         os.chown(path, 65534, 65534)
     done = subprocess.run(
         [interpreter, "-m", "sandbox.cli.main", "--state", world.state, "submit", "job_python.yaml", "--json"],
         env={
             "PYTHONPATH": os.pathsep.join([str(ROOT), sysconfig.get_paths()["purelib"]]),
             "PATH": os.environ["PATH"],
-            "HOME": str(tmp_path),
+            "HOME": str(folder),
             "SAGGAR_PASSPHRASE": PASSPHRASE,
             "SAGGAR_TRACEBACK": "1",
         },

@@ -110,6 +110,7 @@ MODULES: Final = {
 
 # Attributes refused wherever they stand.
 ATTRIBUTES: Final = {
+    "format": _FSTRING,
     "format_map": _FSTRING,
     "eval": _MASK,
     "query": _MASK,
@@ -146,8 +147,8 @@ ATTRIBUTES: Final = {
     "load": _ASK,
     "to_string": 'put the table into an f-string: `f"{table}"`',
 }
-# A logger offers it, a table does not.
-AT_RUN_TIME: Final = frozenset({"info"})
+# What one type offers and others do not; told when it is reached.
+AT_RUN_TIME: Final = frozenset({"format", "info"})
 READ_PREFIX: Final = "read_"
 WRITERS: Final = words("""
     to_clipboard to_csv to_excel to_feather to_gbq to_hdf to_html to_iceberg to_json to_latex to_markdown to_orc
