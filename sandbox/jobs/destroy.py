@@ -200,7 +200,7 @@ def _certificate(
         "method": "both halves of each snapshot key deleted, then every sealed object unlinked, then a second read",
         "levels": {
             "L1": "done: nothing in this vault opens these snapshots",
-            "L2": "open until the epoch is closed: a backup of the vault's keys, with its passphrase or shares, opens",
+            "L2": _second_level(engine),
         },
         "derived_releases": _derived(engine, snapshots),
         "remaining": _remaining(engine, dataset, destroyed),
@@ -227,6 +227,14 @@ def _inventory(destroyed: Destroyed) -> dict[str, Any]:
     }
 
 
+def _second_level(engine: Engine) -> str:
+    """Return, for people, what a backup of the vault's keys still needs, and whether anything ends that for good."""
+    opened = "open until the epoch is closed: a backup of the vault's keys, with its passphrase"
+    if engine.vault.keyring.factor is None:
+        return f"{opened} or shares, opens"
+    return f"{opened} and second factor, or with shares, opens; closing the epoch destroys the factor"
+
+
 def _derived(engine: Engine, snapshots: set[Digest]) -> list[Digest]:
     """Return the releases that were computed from these snapshots; they are not taken back."""
     jobs = {
@@ -242,6 +250,10 @@ def _remaining(engine: Engine, dataset: DatasetFacts, destroyed: Sequence[Destro
     """Return, for people, the copies that this destruction cannot reach."""
     snapshots = {each.manifest.digest() for each in destroyed}
     remaining = ["backups of this vault from before: until the epoch is closed they open with the keys of their day"]
+    if engine.vault.keyring.factor is None:
+        remaining.append(
+            "no second factor: after the epoch is closed an old backup still opens for whoever kept its passphrase"
+        )
     batches = [batch for batch, snapshot in engine.state().batches.items() if snapshot in snapshots]
     if batches:
         names = ", ".join(short(batch) for batch in sorted(batches))

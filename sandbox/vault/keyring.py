@@ -24,12 +24,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sandbox.crypto.entropy import random_bytes
+from sandbox.crypto.factor import SecondFactor
+from sandbox.crypto.keyfile import factor_needed
 from sandbox.crypto.suites import Suite, suite
-from sandbox.errors import CanonicalError, KeyUnavailableError, SaggarError, SealBrokenError, StorageError
+from sandbox.errors import CanonicalError, KeyUnavailableError, SaggarError, StorageError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.digest import hash_bytes
 from sandbox.model.keys import SuiteName
 from sandbox.vault.blobs import BlobStore, LocalBlobStore
+from sandbox.vault.key_errors import broken_key_file, missing_half, older_version, trimmed_key
 from sandbox.vault.masters import MASTER_FILE, MasterRing
 from sandbox.vault.wrapping import WrappedKey, unwrap_secret, wrap_secret
 
@@ -100,15 +103,19 @@ class Keyring:
     Args:
         store: where the key files are.
         ring: the master keys.
+        factor: what the master file needs beside its passphrase, or None.
     """
 
-    def __init__(self, store: BlobStore, ring: MasterRing) -> None:
+    def __init__(self, store: BlobStore, ring: MasterRing, factor: SecondFactor | None = None) -> None:
         self._store = store
         self._ring = ring
+        self._factor = factor
         self._suite = suite(ring.suite)
 
     @classmethod
-    def create(cls, directory: Path, *, passphrase: str, suite: SuiteName) -> Keyring:
+    def create(
+        cls, directory: Path, *, passphrase: str, suite: SuiteName, factor: SecondFactor | None = None
+    ) -> Keyring:
         """Make a keyring in an empty directory and return it open.
 
         Raises:
@@ -121,16 +128,17 @@ class Keyring:
                 hint="open it, or choose another directory; a keyring is never overwritten",
                 code="vault.storage.exists",
             )
-        keyring = cls(store, MasterRing.new(suite))
+        keyring = cls(store, MasterRing.new(suite), factor)
         keyring.keep_ring(keyring.ring, passphrase)
         return keyring
 
     @classmethod
-    def open(cls, directory: Path, *, passphrase: str) -> Keyring:
+    def open(cls, directory: Path, *, passphrase: str, factors: Sequence[SecondFactor] = ()) -> Keyring:
         """Open the keyring in `directory`.
 
         Raises:
-            KeyUnavailableError: there is none (`vault.key_unavailable.master`), or the passphrase is wrong.
+            KeyUnavailableError: there is none (`vault.key_unavailable.master`), the passphrase is wrong, or the second
+                factor that it needs is none of `factors` (`vault.key_unavailable.second_factor`).
         """
         store = LocalBlobStore(directory)
         if not store.exists(MASTER_FILE):
@@ -139,7 +147,9 @@ class Keyring:
                 hint="check the directory, make a vault first, or recover the master key from the custodians' shares",
                 code="vault.key_unavailable.master",
             )
-        return cls(store, MasterRing.unlock(store.get(MASTER_FILE), passphrase))
+        raw = store.get(MASTER_FILE)
+        ring, needed = MasterRing.unlock(raw, passphrase, factors), factor_needed(raw)
+        return cls(store, ring, next((each for each in factors if each.factor_id == needed), None))
 
     @property
     def ring(self) -> MasterRing:
@@ -152,13 +162,18 @@ class Keyring:
         return self._suite
 
     @property
+    def factor(self) -> SecondFactor | None:
+        """What the master file needs beside its passphrase, or None."""
+        return self._factor
+
+    @property
     def store(self) -> BlobStore:
         """The key files."""
         return self._store
 
     def keep_ring(self, ring: MasterRing, passphrase: str) -> None:
         """Write the master keys, locked under `passphrase`, and work with them from here."""
-        self._store.put(MASTER_FILE, ring.lock(passphrase))
+        self._store.put(MASTER_FILE, ring.lock(passphrase, self._factor))
         self._ring = ring
 
     def ensure_dataset(self, dataset: str) -> DatasetKeys:
@@ -222,7 +237,7 @@ class Keyring:
     def half(self, keys: DatasetKeys, side: Side, dataset: str, snapshot: str, owner: str) -> bytes:
         """Return one half of a snapshot key; raise as `snapshot_key` does."""
         name = half_name(side, snapshot)
-        record = self.read_record(name, {"v", "key"}, _missing_half(side, snapshot, owner))
+        record = self.read_record(name, {"v", "key"}, missing_half(side, snapshot, owner))
         return self.unwrap_below(keys, record["key"], half_purpose(side, dataset, snapshot, owner), name)
 
     def keep_half(self, keys: DatasetKeys, side: Side, snapshot: str, purpose: str, half: bytes) -> None:
@@ -240,7 +255,7 @@ class Keyring:
             raise broken_key_file(name) from error
         under = keys.under(wrapped.parent)
         if under is None:
-            raise _trimmed(name, wrapped.parent)
+            raise trimmed_key(name, wrapped.parent)
         return unwrap_secret(self._suite, under, wrapped, purpose=purpose, parent=wrapped.parent, name=f"keys/{name}")
 
     def shred(self, snapshot: str, side: Side) -> None:
@@ -288,7 +303,7 @@ class Keyring:
         """Return a secret that hangs under a master key that is kept."""
         master = self._ring.find(wrapped.parent)
         if master is None:
-            raise _trimmed(place.removeprefix("keys/"), wrapped.parent)
+            raise trimmed_key(place.removeprefix("keys/"), wrapped.parent)
         return unwrap_secret(self._suite, master.secret, wrapped, purpose=purpose, parent=master.key_id, name=place)
 
     def read_record(
@@ -306,7 +321,7 @@ class Keyring:
         if not isinstance(record, dict) or set(record) != fields:
             raise broken_key_file(name)
         if record["v"] == 2 < version:
-            raise _older_version(name)
+            raise older_version(name)
         if record["v"] != version:
             raise broken_key_file(name)
         return record
@@ -342,44 +357,3 @@ def half_purpose(side: Side, dataset: str, snapshot: str, owner: str) -> str:
 def dataset_name(dataset: str) -> str:
     """Return the name of the file with a dataset's keys."""
     return f"datasets/{hash_bytes(b'saggar/dataset-file/1' + dataset.encode()).hex()[:32]}"
-
-
-def _missing_half(side: Side, snapshot: str, owner: str) -> KeyUnavailableError:
-    holder = f"the owner `{owner}`" if side == "owner" else "the platform"
-    act = "lend it with `saggar keys import-half`" if side == "owner" else "restore it from a backup"
-    return KeyUnavailableError(
-        f"the half of the key of snapshot `{snapshot[:12]}` that {holder} keeps is missing",
-        hint=f"{holder} must {act}; if it was destroyed, the snapshot cannot be opened again",
-        code=f"vault.key_unavailable.{side}_half",
-        snapshot=snapshot,
-        owner=owner,
-    )
-
-
-def _trimmed(name: str, parent: str) -> SealBrokenError:
-    return SealBrokenError(
-        f"the key in `keys/{name}` hangs under a version that is no longer kept",
-        hint="it is from before a rotation, or it was changed; restore the newest backup of this file",
-        code="vault.seal_broken.key",
-        object=f"keys/{name}",
-        parent=parent,
-    )
-
-
-def _older_version(name: str) -> KeyUnavailableError:
-    return KeyUnavailableError(
-        f"the key file `keys/{name}` was written by a version with a token key for each dataset",
-        hint="seal the dataset from its source in a new state; its old tokens would join with nothing",
-        code="vault.key_unavailable.version",
-        object=f"keys/{name}",
-    )
-
-
-def broken_key_file(name: str) -> SealBrokenError:
-    """Return the error of a key file that is not one."""
-    return SealBrokenError(
-        f"the key file `keys/{name}` is damaged",
-        hint="restore it from a backup",
-        code="vault.seal_broken.key",
-        object=f"keys/{name}",
-    )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sandbox.crypto.factor import SecondFactor
 from sandbox.crypto.keys import PrivateKey
 from sandbox.crypto.tokens import Tokeniser
 from sandbox.errors import SnapshotNotFoundError, StorageError, VaultError
@@ -52,31 +53,54 @@ class Vault:
         self._blobs = blobs
 
     @classmethod
-    def create(cls, directory: Path, *, passphrase: str, suite: SuiteName) -> Vault:
+    def create(
+        cls,
+        directory: Path,
+        *,
+        passphrase: str,
+        suite: SuiteName,
+        factor: SecondFactor | None = None,
+        blobs: BlobStore | None = None,
+    ) -> Vault:
         """Make a vault and return it open.
 
         Args:
             directory: where; made if it is not there.
             passphrase: what locks the master key.
             suite: the suite that keys are wrapped in; each snapshot chooses its own when it is sealed.
+            factor: what is needed beside the passphrase, or None.
+            blobs: where sealed bytes go; by default the directory itself.
 
         Raises:
             StorageError: there is a vault already, or the disk refuses.
         """
-        keyring = Keyring.create(directory / "keys", passphrase=passphrase, suite=suite)
-        vault = cls(directory, keyring, LocalBlobStore(directory / "blobs"))
+        keyring = Keyring.create(directory / "keys", passphrase=passphrase, suite=suite, factor=factor)
+        vault = cls(directory, keyring, blobs or LocalBlobStore(directory / "blobs"))
         with vault._locked(fcntl.LOCK_SH):
             return vault
 
     @classmethod
-    def open(cls, directory: Path, *, passphrase: str) -> Vault:
+    def open(
+        cls,
+        directory: Path,
+        *,
+        passphrase: str,
+        factors: Sequence[SecondFactor] = (),
+        blobs: BlobStore | None = None,
+    ) -> Vault:
         """Open the vault in `directory`.
 
+        Args:
+            directory: where its keys are.
+            passphrase: what its master key is locked under.
+            factors: the second factors at hand.
+            blobs: where its sealed bytes are; by default the directory itself.
+
         Raises:
-            KeyUnavailableError: there is none, or the passphrase is wrong.
+            KeyUnavailableError: there is none, the passphrase is wrong, or the second factor is not here.
         """
-        keyring = Keyring.open(directory / "keys", passphrase=passphrase)
-        return cls(directory, keyring, LocalBlobStore(directory / "blobs"))
+        keyring = Keyring.open(directory / "keys", passphrase=passphrase, factors=factors)
+        return cls(directory, keyring, blobs or LocalBlobStore(directory / "blobs"))
 
     def tokeniser(self, description: DatasetDescription) -> Tokeniser:
         """Return the tokeniser of a dataset's units, one for all datasets of a kind; made at the first call."""

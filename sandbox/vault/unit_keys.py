@@ -14,7 +14,8 @@ from sandbox.crypto.entropy import random_bytes
 from sandbox.errors import KeyUnavailableError, SaggarError
 from sandbox.model.canonical import canonical_bytes
 from sandbox.model.digest import hash_bytes
-from sandbox.vault.keyring import Keyring, broken_key_file
+from sandbox.vault.key_errors import broken_key_file
+from sandbox.vault.keyring import Keyring
 from sandbox.vault.wrapping import WrappedKey
 
 _SECRET_BYTES = 32
