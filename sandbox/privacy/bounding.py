@@ -125,8 +125,10 @@ def _count_units(query: CheckedQuery, keys: Sequence[str], where: str) -> Bounde
         if not where:
             return Bounded(f"SELECT count(*) FROM {source} WHERE _rank = 1", "each unit counts once", drops_rows=False)  # noqa: S608 (our own SQL)
         return Bounded(f"SELECT count(DISTINCT _unit) FROM {source}", "each unit counts once", drops_rows=False)  # noqa: S608 (our own SQL)
-    groups = query.bound.groups
     columns = ", ".join(keys)
+    if query.settings.top:
+        return _count_in_every_group(query, keys, source)
+    groups = query.bound.groups
     selected = ", ".join(f"{render(key.expr)} AS {name}" for key, name in zip(query.keys, keys, strict=True))
     led = (
         f"SELECT _unit, {columns}, min(_rank) AS _lead FROM (SELECT _unit, _rank, {selected} FROM {source}) "  # noqa: S608 (our own SQL)
@@ -138,6 +140,18 @@ def _count_units(query: CheckedQuery, keys: Sequence[str], where: str) -> Bounde
         f"SELECT {shown}, count(*) FROM ({kept}) AS b GROUP BY {columns}",  # noqa: S608 (our own SQL)
         f"the {groups} groups with a unit's lowest ranks",
         drops_rows=True,
+    )
+
+
+def _count_in_every_group(query: CheckedQuery, keys: Sequence[str], source: str) -> Bounded:
+    """Return the statement that counts a unit once in each of its groups, however many they are."""
+    selected = ", ".join(f"{render(key.expr)} AS {name}" for key, name in zip(query.keys, keys, strict=True))
+    shown = ", ".join(as_text(key.expr, name) for key, name in zip(query.keys, keys, strict=True))
+    return Bounded(
+        f"SELECT {shown}, count(DISTINCT _unit) FROM (SELECT _unit, {selected} FROM {source}) AS b "  # noqa: S608 (our own SQL)
+        f"GROUP BY {', '.join(keys)}",
+        "each unit counts once in every group",
+        drops_rows=False,
     )
 
 

@@ -21,6 +21,7 @@ from sandbox.privacy.parse import Text, known_arguments, parse_select
 from sandbox.privacy.query import CheckedQuery, GroupKey, KeyMode, Label, Output, Settings, Slot
 from sandbox.privacy.render import weight
 from sandbox.privacy.step import UnitStep, read_step
+from sandbox.privacy.top import check_top
 
 MAX_OUTPUTS = 64
 MAX_WEIGHT = 20_000
@@ -125,7 +126,7 @@ class _Checker:
         bound = self.description.bound
         if self.step is None:
             bound = bound.lowered(rows=self.question.rows, groups=self.question.groups)
-        return CheckedQuery(
+        checked = CheckedQuery(
             dataset=self.description.dataset,
             table=self.description.table if self.step is None else self.step.base.table,
             unit_kind=self.description.unit.kind,
@@ -142,6 +143,9 @@ class _Checker:
             settings=settings,
             source=None if self.step is None else self.step.sql(columns),
         )
+        if settings.top:
+            check_top(checked)
+        return checked
 
     def _ctes(self) -> dict[str, exp.CTE]:
         clause = self.select.args.get("with_")

@@ -24,6 +24,7 @@ from sandbox.privacy.mechanism import Threshold, gaussian_sigma, threshold_relea
 from sandbox.privacy.query import PLAIN_SETTINGS, Bounding, CheckedQuery, Finish, Formula, KeyMode, Output, Settings
 from sandbox.privacy.rescaling import rescaled
 from sandbox.privacy.statistics import Chosen, Estimate, Statistic, choose_statistics
+from sandbox.privacy.top import SHARE, Choice, choice_of
 
 PLAN_VERSION = 1
 
@@ -79,6 +80,7 @@ class Plan:
         loss: what the answer costs; all of it is charged.
         max_rows: the public ceiling on rows.
         settings: how the loss is split and how values are shown.
+        choice: how the groups that are released are chosen, or None where all are.
     """
 
     dataset: str
@@ -101,6 +103,7 @@ class Plan:
     loss: PrivacyLoss
     max_rows: int
     settings: Settings = PLAIN_SETTINGS
+    choice: Choice | None = None
 
     @property
     def cells(self) -> int | None:
@@ -165,6 +168,7 @@ class Plan:
             "loss": self.loss.to_record(),
             "max_rows": self.max_rows,
             "settings": self.settings.to_record(),
+            "choice": None if self.choice is None else self.choice.to_record(),
         }
 
     def digest(self) -> Digest:
@@ -192,8 +196,13 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query))
     if query.settings.bounding is Bounding.RESCALE:
         chosen = replace(chosen, statistics=rescaled(chosen.statistics, query.max_rows))
+    choice: Choice | None = None
+    if query.settings.top:
+        choice = choice_of(query, _cells_about(query), loss.rho * SHARE)
+        # Of the chosen groups each unit may be in all.
+        chosen = replace(chosen, statistics=(replace(chosen.statistics[0], sensitivity_squared=choice.count),))
     weights = statistic_weights(query, chosen)
-    share = loss.rho / sum(weights)
+    share = (loss.rho - (0 if choice is None else choice.rho)) / sum(weights)
     threshold: Threshold | None = None
     planned: list[PlannedStatistic] = []
     for statistic, weight in zip(chosen.statistics, weights, strict=True):
@@ -204,7 +213,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
             sigma = gaussian_sigma(statistic.sensitivity_squared, rho)
         planned.append(PlannedStatistic(statistic, rho, sigma))
     bounded = bounding_sql(query, chosen.statistics, chosen.histograms)
-    assert sum(statistic.rho for statistic in planned) <= loss.rho
+    assert sum(statistic.rho for statistic in planned) + (0 if choice is None else choice.rho) <= loss.rho
     binned = [statistic.histogram is not None for statistic in chosen.statistics]
     assert binned == sorted(binned), "scalars stand first"
     return Plan(
@@ -221,13 +230,14 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         estimates=chosen.estimates,
         formulas=query.formulas,
         outputs=query.outputs,
-        finish=query.finish,
+        finish=query.finish if choice is None else Finish(),  # they come in the order of the choice
         bound=query.bound,
         bounding=bounded.words,
         bounds_rows=bounded.drops_rows,
         loss=loss if threshold is not None else PrivacyLoss(loss.rho),
         max_rows=query.max_rows,
         settings=query.settings,
+        choice=choice,
     )
 
 

@@ -44,7 +44,8 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
     """
     sigmas = plan.entry_sigmas()
     rows = [_row(plan, cell, sigmas) for cell in cells]
-    rows.sort(key=lambda row: _key_order(plan, row.key))
+    if plan.choice is None:
+        rows.sort(key=lambda row: _key_order(plan, row.key))
     having = plan.finish.having
     if having is not None:
         rows = [row for row in rows if _holds(plan, having, row) is True]
