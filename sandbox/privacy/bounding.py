@@ -159,8 +159,10 @@ def _count_units(query: CheckedQuery, keys: _Keys, where: str) -> Bounded:
         if not where:
             return Bounded(f"SELECT count(*) FROM {source} WHERE _rank = 1", "each unit counts once", drops_rows=False)  # noqa: S608 (our own SQL)
         return Bounded(f"SELECT count(DISTINCT _unit) FROM {source}", "each unit counts once", drops_rows=False)  # noqa: S608 (our own SQL)
-    groups = query.bound.groups
     columns = ", ".join(keys.names)
+    if query.settings.top:
+        return _count_in_every_group(keys, source)
+    groups = query.bound.groups
     led = (
         f"SELECT _unit, {columns}, min(_rank) AS _lead FROM (SELECT _unit, _rank, {', '.join(keys.selected)} "  # noqa: S608 (our own SQL)
         f"FROM {source}) GROUP BY _unit, {columns}"
@@ -181,6 +183,17 @@ def _follows_few(rows: int) -> str:
     order preservation), and looks a fixed number of rows back without sorting.
     """
     return f"lag(_unit, {rows}) OVER () IS DISTINCT FROM _unit"
+
+
+def _count_in_every_group(keys: _Keys, source: str) -> Bounded:
+    """Return the statement that counts a unit once in each of its groups, however many they are."""
+    return Bounded(
+        f"SELECT {', '.join([*keys.shown, 'count(DISTINCT _unit)'])} "  # noqa: S608 (our own SQL)
+        f"FROM (SELECT _unit, {', '.join(keys.selected)} FROM {source}) AS b{keys.by}",
+        "each unit counts once in every group",
+        drops_rows=False,
+        layout=Layout(groups=keys.numbered),
+    )
 
 
 def _lowest_ranks(inner: str, columns: str, rows: int) -> str:

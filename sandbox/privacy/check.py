@@ -24,6 +24,7 @@ from sandbox.privacy.query import Bounding, CheckedQuery, GroupKey, KeyMode, Lab
 from sandbox.privacy.render import weight
 from sandbox.privacy.sides import Side
 from sandbox.privacy.step import MAX_KEYS, UnitStep, read_step
+from sandbox.privacy.top import check_top
 
 MAX_OUTPUTS = 64
 MAX_WEIGHT = 20_000
@@ -64,11 +65,14 @@ def check_question(question: Question, tables: Mapping[str, DatasetDescription])
     """
     text, select, settings = parse_select(question.sql)
     try:
-        return _Checker(text, select, tables, question).check(settings)
+        query = _Checker(text, select, tables, question).check(settings)
     except RecursionError:
         raise text.refusal(
             None, "too_deep", "the question is nested too deep", "split it into simpler questions"
         ) from None
+    if settings.top:
+        check_top(text, select, query)
+    return query
 
 
 class _Checker:

@@ -107,6 +107,37 @@ def sqrt_up(square: Fraction) -> float:
     return root
 
 
+def top_measurement(scale: float, count: int) -> Any:
+    """Return OpenDP's report-noisy-max of the `count` largest of some scores that a unit moves in one direction."""
+    return dp.m.make_noisy_top_k(
+        dp.vector_domain(dp.atom_domain(T="i64")),
+        dp.linf_distance(T="i64", monotonic=True),
+        dp.zero_concentrated_divergence(),
+        k=count,
+        scale=scale,
+    )
+
+
+@cache
+def top_scale(count: int, rho: Fraction) -> Fraction:
+    """Return the scale of a choice of `count` among scores that a unit moves by at most 1, all in one direction.
+
+    Raises:
+        BoundError: rho is not positive, or the noise would not fit 64 bits.
+
+    Privacy: scale**2 * 8 * rho >= count exactly, and OpenDP's map at 1 is at most rho (`docs/proofs/top.md`).
+    """
+    square = Fraction(count) / (8 * rho) if rho > 0 else MAX_SIGMA**2
+    if square >= MAX_SIGMA**2:
+        raise BoundError(
+            "the noise would be beyond 58 bits", hint="spend more loss, or narrow the values", code="privacy.bound.loss"
+        )
+    scale = sqrt_up(square)
+    while Fraction(top_measurement(scale, count).map(1)) > rho:
+        scale = math.nextafter(scale, math.inf)
+    return Fraction(scale)
+
+
 @cache
 def threshold_release(groups: int, rho: Fraction, delta: Fraction) -> tuple[Fraction, Threshold]:
     """Return the scale and the least threshold of a release of private keys.

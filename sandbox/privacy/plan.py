@@ -38,6 +38,7 @@ from sandbox.privacy.query import (
 )
 from sandbox.privacy.rescaling import rescaled
 from sandbox.privacy.statistics import Chosen, Estimate, Statistic, choose_statistics
+from sandbox.privacy.top import SHARE, Choice, choice_of
 
 PLAN_VERSION = 2
 
@@ -96,6 +97,7 @@ class Plan:
         max_rows: the public ceiling on rows.
         settings: how the loss is split and how values are shown.
         second: the right side of a join, or None.
+        choice: how the groups that are released are chosen, or None where all are.
     """
 
     dataset: str
@@ -118,6 +120,7 @@ class Plan:
     loss: PrivacyLoss
     max_rows: int
     settings: Settings = PLAIN_SETTINGS
+    choice: Choice | None = None
     layout: Layout = PLAIN
     second: SecondTable | None = None
 
@@ -191,6 +194,7 @@ class Plan:
             "max_rows": self.max_rows,
             "settings": self.settings.to_record(),
             "second": None if self.second is None else self.second.to_record(),
+            "choice": None if self.choice is None else self.choice.to_record(),
         }
 
     def digest(self) -> Digest:
@@ -219,8 +223,13 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query), influence)
     if query.settings.bounding is Bounding.RESCALE:
         chosen = replace(chosen, statistics=rescaled(chosen.statistics, query.max_rows))
+    choice: Choice | None = None
+    if query.settings.top:
+        choice = choice_of(query, _cells_about(query), loss.rho * SHARE)
+        # Of the chosen groups each unit may be in all.
+        chosen = replace(chosen, statistics=(replace(chosen.statistics[0], sensitivity_squared=choice.count),))
     weights = statistic_weights(query, chosen)
-    share = loss.rho / sum(weights)
+    share = (loss.rho - (0 if choice is None else choice.rho)) / sum(weights)
     threshold: Threshold | None = None
     planned: list[PlannedStatistic] = []
     for statistic, weight in zip(chosen.statistics, weights, strict=True):
@@ -231,7 +240,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
             sigma = gaussian_sigma(statistic.sensitivity_squared, rho)
         planned.append(PlannedStatistic(statistic, rho, sigma))
     bounded = bounding_sql(query, chosen.statistics, chosen.histograms)
-    assert sum(statistic.rho for statistic in planned) <= loss.rho
+    assert sum(statistic.rho for statistic in planned) + (0 if choice is None else choice.rho) <= loss.rho
     binned = [statistic.histogram is not None for statistic in chosen.statistics]
     assert binned == sorted(binned), "scalars stand first"
     return Plan(
@@ -248,7 +257,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         estimates=chosen.estimates,
         formulas=query.formulas,
         outputs=query.outputs,
-        finish=query.finish,
+        finish=query.finish if choice is None else Finish(),  # they come in the order of the choice
         bound=query.bound,
         bounding=bounded.words,
         bounds_rows=bounded.drops_rows,
@@ -257,6 +266,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         settings=query.settings,
         second=query.second,
         layout=bounded.layout,
+        choice=choice,
     )
 
 

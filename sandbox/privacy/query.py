@@ -261,6 +261,7 @@ class Settings:
         suppress: the half-width of an interval, as a share of its value, above which a value is not shown; or None.
         nonnegative: whether counts, and totals of what is never negative, are cut off at zero.
         rounded: whether values are rounded to the size of their standard error.
+        top: whether the first groups are chosen by report-noisy-max, and only those are counted (`top.py`).
     """
 
     bounding: Bounding = Bounding.SAMPLE
@@ -268,6 +269,7 @@ class Settings:
     suppress: Fraction | None = None
     nonnegative: bool = False
     rounded: bool = False
+    top: bool = False
 
     def to_record(self) -> dict[str, Any]:
         """Return the settings as a canonical record."""
@@ -277,6 +279,7 @@ class Settings:
             "suppress": None if self.suppress is None else format_exact(self.suppress),
             "nonnegative": self.nonnegative,
             "rounded": self.rounded,
+            "top": self.top,
         }
 
 

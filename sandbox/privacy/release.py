@@ -45,7 +45,8 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
     sigmas = plan.entry_sigmas()
     valuers = [valuer_of(formula, plan.estimates, sigmas) for formula in plan.formulas]
     rows = [_row(plan, cell, valuers) for cell in cells]
-    rows.sort(key=lambda row: _key_order(plan, row.key))
+    if plan.choice is None:
+        rows.sort(key=lambda row: _key_order(plan, row.key))
     having = plan.finish.having
     if having is not None:
         rows = [row for row in rows if _holds(plan, having, row) is True]
