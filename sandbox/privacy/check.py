@@ -147,6 +147,7 @@ class _Checker:
             max_rows=self.description.max_rows,
             settings=settings,
             source=None if self.step is None else self.step.sql(columns),
+            others=self.description.also_protects,
         )
         if self.join is None or source is None:
             return checked

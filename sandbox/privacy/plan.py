@@ -15,7 +15,7 @@ from sandbox.errors import BoundError
 from sandbox.model.digest import Digest, digest_of_record
 from sandbox.model.exact import format_exact
 from sandbox.model.loss import PrivacyLoss
-from sandbox.model.unit import ContributionBound
+from sandbox.model.unit import ContributionBound, OtherUnit
 from sandbox.privacy.algebra import ValueType
 from sandbox.privacy.bounding import bounding_sql
 from sandbox.privacy.histogram import Histogram
@@ -93,6 +93,7 @@ class Plan:
         max_rows: the public ceiling on rows.
         settings: how the loss is split and how values are shown.
         second: the right side of a join, or None.
+        others: further kinds of units that the noise covers too.
     """
 
     dataset: str
@@ -116,6 +117,7 @@ class Plan:
     max_rows: int
     settings: Settings = PLAIN_SETTINGS
     second: SecondTable | None = None
+    others: tuple[OtherUnit, ...] = ()
 
     @property
     def reads(self) -> Reads:
@@ -186,6 +188,7 @@ class Plan:
             "max_rows": self.max_rows,
             "settings": self.settings.to_record(),
             "second": None if self.second is None else self.second.to_record(),
+            "others": [other.to_record() for other in self.others],
         }
 
     def digest(self) -> Digest:
@@ -209,6 +212,12 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     if loss.rho <= 0:
         raise BoundError(
             "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
+        )
+    if query.others and query.settings.bounding is Bounding.RESCALE:
+        raise _one_kind_only("rescaled rows", "leave `bounding` out: rows of lowest rank count")
+    if query.others and query.key_mode is KeyMode.PRIVATE:
+        raise _one_kind_only(
+            "private keys", "group by columns with a public domain, or by FLOOR(x / 10) between bounds"
         )
     influence = influence_of(query)
     chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query), influence)
@@ -251,6 +260,15 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         max_rows=query.max_rows,
         settings=query.settings,
         second=query.second,
+        others=query.others,
+    )
+
+
+def _one_kind_only(what: str, hint: str) -> BoundError:
+    return BoundError(
+        f"{what} are not proven for a table that protects several kinds of units",
+        hint=hint,
+        code="privacy.bound.units",
     )
 
 

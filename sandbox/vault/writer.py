@@ -48,6 +48,7 @@ from sandbox.vault.placing import UnitHash, order_and_rank
 from sandbox.vault.segment import CHUNK_ROWS, SegmentPlace, chunk_rows, seal_segment
 from sandbox.vault.spill import FINE_BUCKETS, LIMIT_BYTES, RowBuffer
 from sandbox.vault.unit_keys import ensure_unit_keys
+from sandbox.vault.unit_rows import UnitRowLimits
 
 PARTITION_ROWS = 1 << 20
 MIN_PARTITIONS = 4
@@ -124,14 +125,16 @@ class SnapshotWriter:
         keys = ensure_unit_keys(self._keyring, request.description.unit.kind)
         hashing = UnitHash(keys.partition, suite_of(SuiteName.GM))
         buckets = request.partitions or FINE_BUCKETS
-        limit = request.limit_bytes
+        limit, unit_rows = request.limit_bytes, UnitRowLimits(request.description)
         with RowBuffer(suite, self._directory, hashing, schema, buckets=buckets, limit_bytes=limit) as rows:
             for batch in batches:
                 check_batch(request.description, batch)
                 check_row_count(request.description, rows.rows + batch.num_rows)
+                unit_rows.add(batch)
                 rows.add(batch)
                 if progress is not None:
                     progress(rows.rows)
+            unit_rows.finish()
             rows.finish()
             return self._write(request, rows, hashing, buckets)
 
