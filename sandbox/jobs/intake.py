@@ -90,7 +90,7 @@ def receive(
     ingested = ingest(
         engine,
         facts.description,
-        lambda _: batch.rows(engine.key),
+        lambda *_: batch.rows(engine.key),
         suite=suite,
         owner=facts.department.name,
         append=append,

@@ -204,3 +204,23 @@ def test_tokens_of_people_are_opened_for_no_question_and_hold_no_name(two: World
         parties = [unlock_named(two.state, name, PASSPHRASE) for name in ("operator", "labour")]
         destroy(engine, "employments", parties, basis="a test")
         assert unit_kinds(engine.vault.keyring) == ("patient",)
+
+
+def test_a_batch_of_two_kinds_is_sealed_at_the_source_under_both_token_keys(two: World) -> None:
+    (two.files / "more.yaml").write_text(EMPLOYMENTS, encoding="utf-8")
+    (two.files / "more.csv").write_text(employment_rows(), encoding="utf-8")
+    desk = lambda *words: saggar("--state", two.state, *words, cwd=two.files)  # noqa: E731
+    assert desk("keys", "public", "sandbox", "--out", "vault.pub").code == 0
+    for kind in ("enterprise", "person"):
+        told = desk("keys", "issue-token-key", kind, "--to", "labour", "--out", f"{kind}.token")
+        assert told.code == 0, told.err
+    seal = ("seal-source", "more.yaml", "more.csv", "--to", "vault.pub", "--as", two.state / "keys" / "labour.key")
+    first, second = ("--token-key", "enterprise.token"), ("--token-key", "person.token")
+    told = desk(*seal, *first, "--out", "batch", "--json")
+    assert "input.token_keys" in told.out + told.err
+    told = desk(*seal, *second, *first, "--out", "batch", "--json")
+    assert "vault.key_unavailable.token_key" in told.out + told.err
+    assert desk(*seal, *first, *second, "--out", "batch").code == 0
+    received = desk("receive", "batch", "--json")
+    assert received.code == 0, received.err
+    two.run(JOB, SQL)
