@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,6 +94,11 @@ def open_token_key(raw: bytes, unit_kind: str, key: PrivateKey, vault: PublicKey
 def token_check(secret: bytes) -> str:
     """Return the check value of a token key: the first 16 bytes of HMAC-SM3(key, "saggar/token-check/1"), in hex."""
     return suite(SuiteName.GM).mac(secret, b"saggar/token-check/1")[:_CHECK_BYTES].hex()
+
+
+def batch_check(checks: Sequence[str]) -> str:
+    """Return what a batch carries of the token keys of its kinds of units, the one that bounds rows first."""
+    return "+".join(checks)
 
 
 def _context(unit_kind: str) -> str:

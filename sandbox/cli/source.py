@@ -10,7 +10,7 @@ import typer
 from sandbox.cli.custody import open_key, read_file, registered
 from sandbox.cli.datasets import quality_table, read_text
 from sandbox.cli.session import console, passphrase_for, print_json, session, told
-from sandbox.errors import FileFormatError
+from sandbox.errors import FileFormatError, InputError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.digest import short
 from sandbox.model.keys import PublicKey, SuiteName
@@ -37,7 +37,7 @@ def seal_source(
     to: Annotated[Path, typer.Option(help="The vault's public key (vault.pub).")],
     as_key: Annotated[Path, typer.Option("--as", help="The department's key file.")],
     token_key: Annotated[
-        Path, typer.Option("--token-key", help="The token key of the unit's kind, issued to the department.")
+        list[Path], typer.Option("--token-key", help="The token key of the unit's kind; for each further kind another.")
     ],
     out: Annotated[Path, typer.Option(help="Where the sealed batch goes.")],
     encoding: Annotated[str, typer.Option(help="utf-8, utf-8-sig or gb18030.")] = "utf-8",
@@ -46,7 +46,7 @@ def seal_source(
     """Check, tokenise, seal and sign a batch at the department, before it travels 源头封装."""
     from connectors.csv_source import CsvSource
     from connectors.sealed_batch import seal_batch
-    from connectors.token_key import open_token_key
+    from connectors.token_key import batch_check, open_token_key
     from sandbox.model.load_description import load_description
     from sandbox.service.clock import SystemClock
 
@@ -55,15 +55,22 @@ def seal_source(
         raise FileFormatError(f"source file `{source}` is not there", hint="check the path", code="input.file.missing")
     vault = PublicKey.parse(parse_canonical(read_file(to)))
     department = open_key(as_key)
-    key = open_token_key(read_file(token_key), described.unit.kind, department, vault)
-    reader = CsvSource(source, described, key.tokeniser(), encoding=encoding)
+    if len(token_key) != len(described.unit_kinds):
+        raise InputError(
+            f"{len(token_key)} token keys are given for {len(described.unit_kinds)} kinds of units",
+            hint=f"give `--token-key` for {', then '.join(described.unit_kinds)}",
+            code="input.token_keys",
+        )
+    pairs = zip(token_key, described.unit_kinds, strict=True)
+    keys = [open_token_key(read_file(path), kind, department, vault) for path, kind in pairs]
+    reader = CsvSource(source, described, *(key.tokeniser() for key in keys), encoding=encoding)
     digest = seal_batch(
         reader,
         described,
         out,
         recipient=vault,
         department=department,
-        token_key=key.check,
+        token_key=batch_check([key.check for key in keys]),
         at=SystemClock().now(),
     )
     report = reader.report()

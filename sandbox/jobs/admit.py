@@ -12,6 +12,7 @@ from sandbox.jobs.engine import Engine, Records
 from sandbox.jobs.models import check_model
 from sandbox.jobs.registry import agreement_of, description_of, snapshot_of, tables_of
 from sandbox.jobs.stages import Admitted, Reserved, Submitted
+from sandbox.ledger.state import agreement_account, dataset_account
 from sandbox.model.agreement import Agreement
 from sandbox.model.canonical import canonical_bytes
 from sandbox.model.description import DatasetDescription
@@ -57,8 +58,8 @@ def admit(engine: Engine, submitted: Submitted) -> Admitted:
         reservation
         for description in descriptions
         for reservation in (
-            (f"agreement:{agreement.agreement}/{description.dataset}", spec.loss),
-            (f"dataset:{description.dataset}/{description.unit.kind}", spec.loss),
+            (agreement_account(agreement.agreement, description.dataset), spec.loss),
+            *((dataset_account(description.dataset, kind), spec.loss) for kind in description.unit_kinds),
         )
     )
     return Admitted(submitted, agreement, descriptions, query, reads, reservations, isolation)

@@ -153,8 +153,10 @@ def _forget_dataset(engine: Engine, dataset: DatasetFacts, progress: Callable[[s
                 forget_manifest(engine.vault, snapshot)
     forget_dataset(engine.vault.keyring, dataset.dataset)
     others = [other for other in engine.state().datasets.values() if other.dataset != dataset.dataset]
-    if not any(other.unit_kind == dataset.unit_kind and other.is_held for other in others):
-        forget_unit_keys(engine.vault.keyring, dataset.unit_kind)
+    needed = {kind for other in others if other.is_held for kind in other.unit_kinds}
+    for kind in dataset.unit_kinds:
+        if kind not in needed:
+            forget_unit_keys(engine.vault.keyring, kind)
 
 
 def _find(engine: Engine, what: str) -> tuple[DatasetFacts, list[Digest]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.sealed_batch import SealedBatch, open_batch
-from connectors.token_key import issue_token_key, token_check
+from connectors.token_key import batch_check, issue_token_key, token_check
 from sandbox.errors import InputError, SnapshotNotFoundError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.ingest import Ingested, ingest
@@ -90,7 +90,7 @@ def receive(
     ingested = ingest(
         engine,
         facts.description,
-        lambda _: batch.rows(engine.key),
+        lambda *_: batch.rows(engine.key),
         suite=suite,
         owner=facts.department.name,
         append=append,
@@ -118,11 +118,11 @@ def _check_owner(engine: Engine, dataset: str, department: PublicKey) -> None:
 
 
 def _check_token_key(engine: Engine, batch: SealedBatch) -> None:
-    kind = batch.facts.description.unit.kind
-    own = token_check(ensure_unit_keys(engine.vault.keyring, kind).tokens)
+    kinds = batch.facts.description.unit_kinds
+    own = batch_check([token_check(ensure_unit_keys(engine.vault.keyring, kind).tokens) for kind in kinds])
     if own != batch.facts.token_key:
         raise InputError(
-            f"the identifiers in the batch were replaced under another token key than that of `{kind}`",
+            f"the identifiers in the batch were replaced under another token key than {' and '.join(kinds)}'s",
             hint="issue the key with `saggar keys issue-token-key` and seal the batch again",
             code="input.sealed_batch.token_key",
         )

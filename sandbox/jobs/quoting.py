@@ -14,6 +14,7 @@ from sandbox.jobs.blocks import blocks_question
 from sandbox.jobs.engine import Records
 from sandbox.jobs.models import model_plan
 from sandbox.jobs.registry import agreement_of, profile_of, tables_of
+from sandbox.ledger.state import agreement_account, dataset_account
 from sandbox.model.description import DatasetDescription
 from sandbox.model.exact import format_exact, parse_exact
 from sandbox.model.job import JobKind, JobSpec
@@ -140,7 +141,10 @@ def quote_job(
     accounts = tuple(
         account_line(records, account, spec.loss)
         for d in descriptions
-        for account in (f"agreement:{agreement.agreement}/{d.dataset}", f"dataset:{d.dataset}/{d.unit.kind}")
+        for account in (
+            agreement_account(agreement.agreement, d.dataset),
+            *(dataset_account(d.dataset, kind) for kind in d.unit_kinds),
+        )
     )
     question, needed = None, None
     if query is not None:

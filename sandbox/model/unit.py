@@ -28,6 +28,33 @@ class PrivacyUnit:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherUnit:
+    """A further kind of unit that a table protects, beside the one that its rows are bounded by.
+
+    Attributes:
+        kind: the kind in the singular, lower case (`person`).
+        column: the header of its key in the source file; it is sealed as a keyed token, never in clear, and no question
+            reads it.
+        label_zh: the kind in Chinese, for people.
+        rows: the most rows of one such unit in a sealed table, 1 or more; a batch that has more is refused.
+    """
+
+    kind: str
+    column: str
+    label_zh: str
+    rows: int
+
+    @property
+    def token_column(self) -> str:
+        """The name under which its tokens are sealed."""
+        return f"_unit_{self.kind.replace('-', '_')}"
+
+    def to_record(self) -> dict[str, int | str]:
+        """Return it as a canonical record."""
+        return {"kind": self.kind, "column": self.column, "zh": self.label_zh, "rows": self.rows}
+
+
+@dataclass(frozen=True, slots=True)
 class ContributionBound:
     """How many rows and groups one privacy unit may touch in one answer.
 

@@ -146,6 +146,12 @@ def plan_blocks(question: BlocksQuestion, tables: Mapping[str, DatasetDescriptio
     that one unit moves by at most `sensitivity` (`docs/proofs/blocks.md`).
     """
     description = tables.get(question.table)
+    if description is not None and description.also_protects:
+        raise BoundError(
+            "a block holds whole units of one kind, and this table protects several",
+            hint="ask it in SQL with `data.ask`",
+            code="privacy.bound.units",
+        )
     if description is None:
         raise QueryError(
             f"no table is called `{question.table}`",

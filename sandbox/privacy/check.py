@@ -13,6 +13,7 @@ from sandbox.model.question import Question
 from sandbox.privacy import build
 from sandbox.privacy.aggregates import AggregateReader, bare, several_quantiles
 from sandbox.privacy.algebra import Expr, Op, column_names, present_columns
+from sandbox.privacy.clauses import check_clauses
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
 from sandbox.privacy.join import Join, JoinSide, JoinSource, joint_bound, read_join
@@ -30,17 +31,6 @@ MAX_OUTPUTS = 64
 MAX_WEIGHT = 20_000
 MAX_VALUES = 400
 """How many numbers one row may add to: what a row takes in memory is bounded, whatever it holds."""
-
-_REFUSED_CLAUSES: dict[str, tuple[str, str, str]] = {
-    "laterals": ("join", "a lateral join is not in the language", "ask about one table"),
-    "distinct": ("distinct", "SELECT DISTINCT would release rows", "GROUP BY the column and COUNT(*)"),
-    "qualify": ("window", "QUALIFY is not in the language", "filter groups with HAVING"),
-    "windows": ("window", "a window is not in the language", "use GROUP BY"),
-    "sample": ("feature", "a sample is not in the language", "leave it out: bounding samples rows by itself"),
-    "hint": ("feature", "a hint is not in the language", "leave it out"),
-    "into": ("feature", "INTO is not in the language", "leave it out"),
-    "locks": ("feature", "a lock is not in the language", "leave it out"),
-}
 
 NO_JOIN = (
     "join",
@@ -88,18 +78,7 @@ class _Checker:
         self.join: Join | None = None
         self.ctes = self._ctes()
         self.public = public_tables(text, list(self.ctes.values()))
-        for name, (code, message, hint) in _REFUSED_CLAUSES.items():
-            found = select.args.get(name)
-            if found:
-                node = found[0] if isinstance(found, list) else found
-                raise text.refusal(node if isinstance(node, exp.Expr) else select, code, message, hint)
-        known_arguments(
-            text,
-            select,
-            *("with_", "expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset", "kind"),
-        )
-        if select.args.get("kind"):
-            raise text.refusal(select, "feature", "SELECT AS is not in the language", "name columns with AS")
+        check_clauses(text, select)
         self.description, names = self._table(tables)
         self.translator = Translator(text, self.description, names, sides=self._sides())
         joined = self._joins()
@@ -154,6 +133,7 @@ class _Checker:
             max_rows=self.description.max_rows,
             settings=settings,
             source=None if self.step is None else self.step.sql(columns),
+            others=self.description.also_protects,
         )
         if self.join is None or source is None:
             return checked

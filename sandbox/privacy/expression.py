@@ -19,6 +19,7 @@ from sandbox.model.exact import parse_exact
 from sandbox.privacy import build
 from sandbox.privacy.algebra import DateType, Expr, Op, TextType
 from sandbox.privacy.calendar import FIRST_DAY, LAST_DAY, PARTS, STEPS, parse_day
+from sandbox.privacy.hints import HINTS
 from sandbox.privacy.parse import Text, known_arguments
 from sandbox.privacy.sides import Side, name_in_join
 
@@ -27,22 +28,6 @@ MAX_TEXT = 200  # A row may carry it as a key: long ones times many rows would e
 FUNCTIONS = "ABS, LEAST, GREATEST, COALESCE, FLOOR, CEIL, YEAR, QUARTER, MONTH, DAY, ISODOW, DATE_TRUNC, CASE"
 
 _AGGREGATES = (exp.AggFunc, exp.CountIf)
-_HINTS: dict[type[exp.Expr], tuple[str, str, str]] = {
-    exp.Subquery: ("subquery", "a subquery is not in the language", "ask two questions, one after the other"),
-    exp.Select: ("subquery", "a subquery is not in the language", "ask two questions, one after the other"),
-    exp.Exists: ("subquery", "EXISTS is not in the language", "ask two questions, one after the other"),
-    exp.Window: ("window", "a window function is not in the language", "use GROUP BY"),
-    exp.Star: ("raw_rows", "`*` would release rows", "write COUNT(*), or name what you want to know"),
-    exp.IntDiv: ("division", "`//` is not in the language", "write FLOOR(x / 10)"),
-    exp.Mod: ("division", "`%` is not in the language", "write x - 10 * FLOOR(x / 10)"),
-    exp.Round: ("unknown_function", "ROUND is not in the language", "write FLOOR(x + 0.5), or round the answer"),
-    exp.Cast: ("unknown_function", "a cast is not in the language", "leave it out: numbers are exact here"),
-    exp.TryCast: ("unknown_function", "a cast is not in the language", "leave it out: numbers are exact here"),
-    exp.ILike: ("like", "ILIKE is not in the language", "write LIKE with a prefix, or IN with every spelling"),
-    exp.Placeholder: ("literal", "a parameter is not in the language", "write the value itself"),
-    exp.Parameter: ("literal", "a parameter is not in the language", "write the value itself"),
-}
-
 _PARTS: dict[type[exp.Expr], str] = {
     exp.Year: "year",
     exp.Quarter: "quarter",
@@ -103,7 +88,7 @@ class Translator:
         return expr
 
     def _refuse_unknown(self, node: exp.Expr) -> NoReturn:
-        for known, (code, message, hint) in _HINTS.items():
+        for known, (code, message, hint) in HINTS.items():
             if type(node) is known:
                 raise self.text.refusal(node, code, message, hint)
         if isinstance(node, _AGGREGATES):
@@ -137,6 +122,8 @@ class Translator:
             )
         if self.sides:
             name = name_in_join(self.text, self.sides, node, (qualifier, name), self.description.unit.sql_name)
+        if name in self.hidden:
+            raise self.text.refusal(node, "unit_column", f"`{name}` names a unit and cannot be asked", "leave it out")
         if name == self.description.unit.sql_name:
             raise self.text.refusal(
                 node,
@@ -151,6 +138,11 @@ class Translator:
                 node, "unknown_column", f"there is no column `{name[:64]}`", f"the columns are {known}"
             )
         return build.column(described, nullable=described.nullable and name not in self.present)
+
+    @property
+    def hidden(self) -> set[str]:
+        """The columns of further units, which no question reads."""
+        return {other.column.lower() for other in self.description.also_protects}
 
     def has_column(self, name: str) -> bool:
         """Return whether a bare name is a column of the table, or of a side of it, or names the unit."""

@@ -2,14 +2,14 @@
 
 Statistics take their sensitivity from here (`statistics.py`), so that a row that one change may add, take away or
 exchange is paid for whatever the reason: `docs/proofs/bounding.md` for the unit of a table, `docs/proofs/join.md` for a
-join of two datasets.
+join of two datasets, `docs/proofs/two-units.md` for further units of a table.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sandbox.model.unit import ContributionBound
+from sandbox.model.unit import ContributionBound, OtherUnit
 from sandbox.privacy.query import CheckedQuery, KeyMode
 
 
@@ -40,6 +40,23 @@ def influence_of(query: CheckedQuery) -> Influence:
     and rows count on both sides of the change: twice the bound.
     """
     plain = plain_influence(query.bound, query.key_mode)
-    if query.second is None or not query.second.exchanges:
-        return plain
-    return Influence(2 * plain.rows, 2 * plain.units_squared, 2 * plain.groups)
+    if query.second is not None and query.second.exchanges:
+        return Influence(2 * plain.rows, 2 * plain.units_squared, 2 * plain.groups)
+    found = [plain, *(_other_influence(query, other) for other in query.others)]
+    return Influence(
+        max(one.rows for one in found), max(one.units_squared for one in found), max(one.groups for one in found)
+    )
+
+
+def _other_influence(query: CheckedQuery, other: OtherUnit) -> Influence:
+    """Return the influence of a further unit, which has at most `other.rows` rows in the whole table.
+
+    Each row that leaves is replaced by at most one of its primary unit's next rank: two rows differ.  Where groups are
+    capped, or a first step makes the rows, one row that leaves may exchange all that its primary unit brings.
+    """
+    grouped = query.key_mode is not KeyMode.NONE and query.bound.groups < query.bound.rows
+    if not grouped and query.source is None:
+        rows = cells = 2 * other.rows
+    else:
+        rows, cells = 2 * other.rows * query.bound.rows, 2 * other.rows * query.bound.groups
+    return Influence(rows, cells**2, cells)

@@ -190,6 +190,12 @@ def read_join(text: Text, join: exp.Join, left: JoinSide, right: JoinSide, bound
             f"`{left.name}` protects the {left.base.unit.kind} and `{right.name}` the {right.base.unit.kind}",
             "join datasets of one unit kind; ask the others apart",
         )
+    for one in (left, right):
+        if one.base.also_protects:
+            kinds = " and ".join(one.base.unit_kinds)
+            raise text.refusal(
+                join, "join_kind", f"`{one.name}` protects {kinds}, and such a table is not joined", "ask it apart"
+            )
     if left.name == right.name:
         raise text.refusal(join, "join", "both sides of a join have one name", "give each a name with AS")
     if not _is_by_unit(join, left, right):

@@ -14,11 +14,16 @@ from sandbox.privacy.showing import showing_notes
 
 def answer_notes(plan: Plan, profile: Profile | None) -> tuple[str, ...]:
     """Return the notes that an answer carries; a function of public facts."""
-    notes = [*bias_notes(plan, profile), *clamp_notes(plan), *key_notes(plan), *showing_notes(plan)]
+    notes = [*bias_notes(plan, profile), *clamp_notes(plan), *unit_notes(plan), *key_notes(plan), *showing_notes(plan)]
     notes.append("the 95 % intervals cover the noise, and not what the contribution bound left out")
     if plan.finish.having is not None or plan.finish.limit is not None:
         notes.append("rows were chosen by their noisy values, so the values shown lean towards the choice")
     return tuple(notes)
+
+
+def unit_notes(plan: Plan) -> list[str]:
+    """Return which further units the noise covers."""
+    return [f"the noise covers one {other.kind} with at most {other.rows} rows too" for other in plan.others]
 
 
 def bias_notes(plan: Plan, profile: Profile | None) -> list[str]:
@@ -38,7 +43,8 @@ def bias_notes(plan: Plan, profile: Profile | None) -> list[str]:
         return notes
     lost = None if profile is None else profile.lost_share(plan.bound.rows)
     if profile is None:
-        notes.append("how many rows the bound leaves out is not known: the dataset has no profile yet")
+        why = "no profile is taken of several kinds of units" if plan.others else "the dataset has no profile yet"
+        notes.append(f"how many rows the bound leaves out is not known: {why}")
     elif lost is None:
         notes.append("how many rows the bound leaves out is not known: the dataset is too small for its profile")
     elif lost < Fraction(1, 1000):

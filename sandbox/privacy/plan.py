@@ -15,7 +15,7 @@ from sandbox.errors import BoundError
 from sandbox.model.digest import Digest, digest_of_record
 from sandbox.model.exact import format_exact
 from sandbox.model.loss import PrivacyLoss
-from sandbox.model.unit import ContributionBound
+from sandbox.model.unit import ContributionBound, OtherUnit
 from sandbox.privacy.algebra import ValueType
 from sandbox.privacy.bounding import bounding_sql
 from sandbox.privacy.histogram import Histogram
@@ -98,6 +98,7 @@ class Plan:
         settings: how the loss is split and how values are shown.
         second: the right side of a join, or None.
         choice: how the groups that are released are chosen, or None where all are.
+        others: further kinds of units that the noise covers too.
     """
 
     dataset: str
@@ -123,6 +124,7 @@ class Plan:
     choice: Choice | None = None
     layout: Layout = PLAIN
     second: SecondTable | None = None
+    others: tuple[OtherUnit, ...] = ()
 
     @property
     def reads(self) -> Reads:
@@ -195,6 +197,7 @@ class Plan:
             "settings": self.settings.to_record(),
             "second": None if self.second is None else self.second.to_record(),
             "choice": None if self.choice is None else self.choice.to_record(),
+            "others": [other.to_record() for other in self.others],
         }
 
     def digest(self) -> Digest:
@@ -218,6 +221,12 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     if loss.rho <= 0:
         raise BoundError(
             "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
+        )
+    if query.others and query.settings.bounding is Bounding.RESCALE:
+        raise _one_kind_only("rescaled rows", "leave `bounding` out: rows of lowest rank count")
+    if query.others and query.key_mode is KeyMode.PRIVATE:
+        raise _one_kind_only(
+            "private keys", "group by columns with a public domain, or by FLOOR(x / 10) between bounds"
         )
     influence = influence_of(query)
     chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query), influence)
@@ -267,6 +276,15 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         second=query.second,
         layout=bounded.layout,
         choice=choice,
+        others=query.others,
+    )
+
+
+def _one_kind_only(what: str, hint: str) -> BoundError:
+    return BoundError(
+        f"{what} are not proven for a table that protects several kinds of units",
+        hint=hint,
+        code="privacy.bound.units",
     )
 
 

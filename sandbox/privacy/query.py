@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from sandbox.model.exact import format_exact
-from sandbox.model.unit import ContributionBound
+from sandbox.model.unit import ContributionBound, OtherUnit
 from sandbox.privacy.algebra import Expr
 
 
@@ -350,6 +350,7 @@ class CheckedQuery:
         source: the SQL of a first step that makes one row a unit, over a partition called `t`, or of a join over `t`
             and `u`; None where the question is about the rows themselves.
         second: the right side of a join.
+        others: further kinds of units that the table protects.
         settings: how it is bounded, weighed and shown.
     """
 
@@ -369,6 +370,7 @@ class CheckedQuery:
     source: str | None = None
     settings: Settings = PLAIN_SETTINGS
     second: SecondTable | None = None
+    others: tuple[OtherUnit, ...] = ()
 
     @property
     def reads(self) -> Reads:

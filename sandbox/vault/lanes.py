@@ -86,6 +86,22 @@ class NumberLane:
         return values.view(pa.date32()) if pa.types.is_date32(self.arrow_type) else values
 
 
+class TokenLane:
+    """Tokens of a further kind of unit: 64 bits that are as good as random, never missing."""
+
+    arrow_type = pa.int64()
+    code_type: np.dtype[Any] | None = np.dtype(np.int64)
+
+    def narrow(self, values: pa.Array, room: Codes) -> bool:
+        """Write each token."""
+        room[:] = values.to_numpy()
+        return True
+
+    def widen(self, codes: Codes) -> pa.Array:
+        """Return the tokens."""
+        return pa.array(codes)
+
+
 class TruthLane:
     """Booleans: 0 for a missing value, 1 for false, 2 for true."""
 
@@ -174,7 +190,7 @@ class Rows:
 
     Attributes:
         words: shape (n, words of a row).
-        beside: by a column's number, the columns whose values travel as they are.
+        beside: by a column's number (from the one after the unit), the columns whose values travel as they are.
     """
 
     words: Words
@@ -210,7 +226,8 @@ class Packing:
     """
 
     def __init__(self, description: DatasetDescription) -> None:
-        self.lanes: tuple[Lane, ...] = tuple(_lane(column) for column in description.columns)
+        tokens: list[Lane] = [TokenLane() for _ in description.also_protects]
+        self.lanes: tuple[Lane, ...] = (*tokens, *(_lane(column) for column in description.columns))
         fields: list[tuple[str, Any]] = [("unit", "<i8"), ("hash", "<u4")]
         # The widest first, so that every field lies on a multiple of its width.
         coded = [(str(number), lane.code_type) for number, lane in enumerate(self.lanes) if lane.code_type is not None]
@@ -255,7 +272,7 @@ class Packing:
         return np.ascontiguousarray(self.field(rows.words, "hash"))
 
     def values(self, rows: Rows, number: int) -> pa.Array:
-        """Return a column of the description in its storage type."""
+        """Return a column of a batch, counted from the one after the unit, in its storage type."""
         lane = self.lanes[number]
         if number in rows.beside:
             return rows.beside[number]
@@ -296,7 +313,7 @@ class Unpacked:
         self._beside.append((start, self._end, rows.beside))
 
     def column(self, number: int) -> pa.Array:
-        """Return a column of the description, in a form that `segment.encode_column` takes."""
+        """Return a column of the batches, counted from the one after the unit, as `segment.encode_column` takes it."""
         lane, codes = self._packing.lanes[number], self._codes.get(number)
         if codes is not None and not any(number in beside for _, _, beside in self._beside):
             return lane.widen(codes)

@@ -106,6 +106,10 @@ class Vault:
         """Return the tokeniser of a dataset's units, one for all datasets of a kind; made at the first call."""
         return Tokeniser(ensure_unit_keys(self._keyring, description.unit.kind).tokens)
 
+    def tokenisers(self, description: DatasetDescription) -> tuple[Tokeniser, ...]:
+        """Return a tokeniser for each kind of unit that a description protects, the one that bounds rows first."""
+        return tuple(Tokeniser(ensure_unit_keys(self._keyring, kind).tokens) for kind in description.unit_kinds)
+
     def seal(
         self,
         description: DatasetDescription,

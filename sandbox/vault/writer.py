@@ -50,6 +50,7 @@ from sandbox.vault.placing import UnitHash, order_and_rank
 from sandbox.vault.segment import CHUNK_ROWS, SegmentPlace, chunk_rows, seal_segment
 from sandbox.vault.spill import FINE_BUCKETS, LIMIT_BYTES, RowBuffer
 from sandbox.vault.unit_keys import ensure_unit_keys
+from sandbox.vault.unit_rows import UnitRowLimits
 
 PARTITION_ROWS = 1 << 20
 MIN_PARTITIONS = 4
@@ -125,15 +126,17 @@ class SnapshotWriter:
         keys = ensure_unit_keys(self._keyring, request.description.unit.kind)
         hashing = UnitHash(keys.partition, suite_of(SuiteName.GM))
         buckets = request.partitions or FINE_BUCKETS
-        limit = request.limit_bytes
+        limit, unit_rows = request.limit_bytes, UnitRowLimits(request.description)
         description = request.description
         with RowBuffer(suite, self._directory, hashing, description, buckets=buckets, limit_bytes=limit) as rows:
             for batch in batches:
                 check_batch(request.description, batch)
                 check_row_count(request.description, rows.rows + batch.num_rows)
+                unit_rows.add(batch)
                 rows.add(batch)
                 if progress is not None:
                     progress(rows.rows)
+            unit_rows.finish()
             rows.finish()
             return self._write(request, rows, buckets)
 
@@ -167,9 +170,9 @@ class SnapshotWriter:
             self._write_object(draft, partition, UNIT_COLUMN, pa.array(unpacked.units), chunks),
             self._write_object(draft, partition, RANK_COLUMN, pa.array(unpacked.ranks), chunks),
         ]
-        for number, column in enumerate(draft.request.description.columns):
+        for number, name in enumerate(batch_schema(draft.request.description).names[1:]):
             values = _wide(unpacked.column(number))
-            lengths.append(self._write_object(draft, partition, column.name, values, chunks))
+            lengths.append(self._write_object(draft, partition, name, values, chunks))
         draft.facts.append(PartitionFacts(chunks, int(np.count_nonzero(unpacked.ranks == 1)), tuple(lengths)))
 
     def _write_object(
