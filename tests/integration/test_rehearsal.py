@@ -7,7 +7,8 @@ from sandbox.jobs.rehearse import BLOCKS_TRIED_MAX, MARK, rehearse_job
 from sandbox.jobs.specify import specify
 from sandbox.model.load_job import load_job
 from sandbox.privacy.noise import OpenDpNoise
-from tests.conftest import MARKER, PROGRAM, PYTHON_JOB, SQL, SQL_JOB
+from sandbox.service.embedded import connect
+from tests.conftest import MARKER, PASSPHRASE, PROGRAM, PYTHON_JOB, SQL, SQL_JOB
 from tests.support.line_world import files_below, saggar
 
 pytestmark = pytest.mark.isolation
@@ -142,3 +143,14 @@ def test_the_command_needs_no_passphrase_and_says_mock(world):
     assert told.code == 9
     assert "line 2: ValueError: on purpose" in " ".join(told.out.split())
     assert saggar("--state", world.state, "rehearse", cwd=world.files).code == 3
+
+
+def test_a_notebook_rehearses_a_question_too(world):
+    before = lasting_files(world)
+    city = connect(world.state, key="operator", passphrase=PASSPHRASE)
+    gone = city.rehearse(SQL, epsilon="1")
+    assert gone["mock"] == MARK
+    assert gone["questions"] == 1
+    (output,) = gone["outputs"].values()
+    assert len(output["rows"]) == 3
+    assert lasting_files(world) == before

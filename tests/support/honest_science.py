@@ -111,7 +111,7 @@ PROGRAMS = {
     ),
     "counts_and_odds": fit(
         "import statsmodels.api as sm",
-        'X = sm.add_constant(t[["m", "cost"]])',
+        'X = sm.add_constant(data=t[["m", "cost"]], prepend=True)',
         'counts = sm.GLM(t["visits"], X, family=sm.families.Poisson()).fit()',
         'odds = sm.Logit((t["visits"] > 250).astype(int), X).fit(disp=0, maxiter=60)',
         'return {"rate": np.exp(counts.params), "dev": counts.deviance, "odds": odds.params.round(6), "pseudo": round(odds.prsquared, 8), "fit": odds.predict(X).head(3).round(8)}',

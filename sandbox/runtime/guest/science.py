@@ -82,7 +82,7 @@ def _table(module: str) -> dict[str, Any]:
         table[name] = _class(_kind(module, name))
     for name in names.FUNCTIONS.get(module, ()):
         home = _home_of(name) if module.startswith("statsmodels") else module
-        table[name] = plain_call(name, _kind(home, name), KINDS)
+        table[name] = plain_call(name, _kind(home, name), KINDS, names.KEYWORDS.get(name))
     for name in names.MODELS_OFFERED.get(module, ()):
         table[name] = _class(_kind(_home_of(name), name), names.MODELS[name])
     if module == "statsmodels.api":

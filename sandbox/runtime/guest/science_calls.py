@@ -46,7 +46,7 @@ def plain_call(
 
     def call(*args: Any, **kwargs: Any) -> Any:
         for key in kwargs:
-            if _is_refused(key) or (keywords is not None and key not in keywords):
+            if _is_refused(key) if keywords is None else key not in keywords:
                 raise Forbidden(f"`{name}` takes no `{key}` here" + _because(key))
         plain = [unwrap(argument) for argument in args]
         named = {key: unwrap(argument) for key, argument in kwargs.items()}

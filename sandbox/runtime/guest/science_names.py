@@ -53,6 +53,7 @@ MODELS: Final = {
         initial_seasonal use_boxcox missing
     """),
 }
+KEYWORDS: Final = {"add_constant": words("data has_constant prepend")}
 MODELS_OFFERED: Final = {
     "statsmodels.api": words("GLM Logit OLS WLS"),
     "statsmodels.regression.linear_model": words("OLS WLS"),
