@@ -135,7 +135,7 @@ def _pairs(place: Numbers, groups: Numbers) -> Numbers:
         _, groups = np.unique(groups, return_inverse=True)
         width = int(groups.max()) + 1
     of = np.dtype(np.int32 if width * count < 2**31 else np.int64)
-    return np.multiply(place, width, dtype=of) + groups.astype(of, copy=False)
+    return np.multiply(place, width, dtype=of) + groups
 
 
 def _digits(column: pa.ChunkedArray) -> tuple[Numbers, list[str | None]]:
@@ -176,10 +176,15 @@ def _numbered(digits: Sequence[tuple[Numbers, list[str | None]]]) -> tuple[Numbe
             width = len(before)
         renumbered.append(before)
         width *= len(values) + 1
-        of = np.dtype(np.int32 if width < 2**31 else np.int64)
-        numbers = np.multiply(numbers, len(values) + 1, dtype=of)
-        numbers += own
-    return numbers, Groups([values for _, values in digits], renumbered)
+        numbers = np.multiply(numbers, len(values) + 1, dtype=_narrowest(width))
+        numbers += own.astype(numbers.dtype, copy=False)
+    return numbers.astype(_narrowest(width), copy=False), Groups([values for _, values in digits], renumbered)
+
+
+def _narrowest(width: int) -> np.dtype[Any]:
+    """Return a type for numbers below `width`: where a byte or two suffice, the engine groups without hashing."""
+    fits = (of for of in (np.int8, np.int16, np.int32) if width <= np.iinfo(of).max)
+    return np.dtype(next(fits, np.int64))
 
 
 def _numpy(table: pa.Table, name: str) -> Numbers:

@@ -76,7 +76,7 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histogram
 
 def _bounded(query: CheckedQuery, statistics: Sequence[Statistic], histograms: Sequence[Histogram]) -> Bounded:
     kinds = {statistic.kind for statistic in statistics}
-    worthwhile = bool(histograms) or (StatisticKind.UNITS in kinds and query.filter is None)
+    worthwhile = bool(histograms) or query.filter is None
     keys = _keys_of(query, worthwhile=worthwhile)
     scalars = [statistic for statistic in statistics if statistic.histogram is None]
     values = {f"_a{i}": _value(query, s) for i, s in enumerate(scalars) if s.argument is not None}

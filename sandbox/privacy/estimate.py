@@ -74,14 +74,16 @@ def valuer_of(
     found = _linear(estimate, [0] * len(sigmas))
     error, (low, high) = jets.error_of(found, sigmas), jets.interval_of(found, sigmas)
     total, count, weight = estimate.sum, estimate.count, 1 if estimate.sum is None else estimate.centre
+    # Far within what a float holds, whatever the interval adds.
+    near = int(_LARGEST / estimate.resolution) // 4 if max(error, abs(low), abs(high)) < _LARGEST // 4 else 0
 
     def value(noisy: Sequence[Fraction | int]) -> Value:
-        amount = Fraction(0) if total is None else Fraction(noisy[total])
-        if count is not None:
-            amount += noisy[count] * weight
-        amount *= estimate.resolution
+        steps = (0 if total is None else noisy[total]) + (0 if count is None else noisy[count] * weight)
+        amount = steps * estimate.resolution
         parts = (amount, error, amount + low, amount + high)
-        return Value(*parts) if all(abs(part) < _LARGEST for part in parts) else MISSING
+        if -near < steps < near or all(abs(part) < _LARGEST for part in parts):
+            return Value(*parts)
+        return MISSING
 
     return value
 

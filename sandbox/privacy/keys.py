@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from fractions import Fraction
+from json.encoder import encode_basestring
 
 from sandbox.errors import CanonicalError
 from sandbox.model.job import CellKind
 from sandbox.model.question import Cell
 from sandbox.privacy.algebra import DateType, Expr, NumberType, TextType, TruthType, ValueType
 from sandbox.privacy.calendar import format_day, parse_day, starts_between
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 MAX_PUBLIC_CELLS = 10_000
 """The most cells that public keys may span; each one gets noise and is released, empty or not."""
@@ -84,7 +83,7 @@ def sort_value(text: KeyText, of: ValueType) -> tuple[int, Fraction | int | str]
 
 def join_key(key: Key) -> str:
     """Return the one text for a composite key, as the thresholded release uses it."""
-    return _ENCODER.encode(list(key))
+    return f"[{','.join('null' if part is None else encode_basestring(part) for part in key)}]"
 
 
 def split_key(text: str, width: int) -> Key:

@@ -57,7 +57,8 @@ def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Prof
     Privacy: if two tables differ in all rows of one unit, the answers are `plan.loss`-close, whatever was released
     before.  The sealed record is not private: it stays under seal.
     """
-    if partials.plan != plan.digest():
+    digest = plan.digest()
+    if partials.plan != digest:
         raise AssertionError("partials belong to another plan")
     scores: list[int] = []
     if plan.choice is not None:
@@ -69,7 +70,7 @@ def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Prof
     answer = release_answer(plan, [cell.noisy(plan) for cell in cells], profile)
     sealed = {
         "v": SEALED_VERSION,
-        "plan": plan.digest(),
+        "plan": digest,
         "partials": partials.digest(),
         "candidates": str(len({key[: len(plan.keys)] for key in partials.cells})),
         "profile": None if profile is None else profile.to_record(),

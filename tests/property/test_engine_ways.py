@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -112,3 +113,31 @@ def test_a_bound_after_a_filter_holds_for_units_that_stand_apart(rows):
     expected = sum(min(rows, len(own)) for own in units.values())
     for table in (world.table(ranked), world.table(apart)):
         assert run_plan(plan, [table], engine=ENGINE).cells == {(): (expected,)}
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_a_large_table_keeps_its_order_under_every_number_of_threads(threads):
+    """Looking back over rows gives what a window by unit gives, over hundreds of thousands of rows in many chunks."""
+    draw = np.random.default_rng(5)
+    counts = draw.integers(1, 40, 15_000)
+    total = int(counts.sum())
+    age = draw.integers(0, 121, total)
+    whole = pa.table(
+        {
+            "_unit": np.repeat(draw.permutation(15_000), counts),
+            "_rank": np.concatenate([np.arange(1, count + 1) for count in counts]).astype(np.int32),
+            "age": age,
+        }
+    )
+    plan = world.plan("SELECT COUNT(*) AS n, SUM(age) AS s FROM visits WHERE age < 60", world.describe(3, 1))
+    engine = open_engine(threads)
+    chunks = pa.concat_tables([whole.slice(start, 10_007) for start in range(0, total, 10_007)])
+    found = run_plan(plan, [chunks], engine=engine).cells[()]
+    engine.register("whole", whole)
+    counted, summed = engine.execute(
+        "SELECT count(*), sum(age) FROM (SELECT age FROM whole WHERE age < 60 "
+        "QUALIFY row_number() OVER (PARTITION BY _unit ORDER BY _rank) <= 3)"
+    ).fetchone()
+    engine.close()
+    centre = next(p.statistic.centre for p in plan.statistics if p.statistic.kind == "sum")
+    assert sorted(found) == sorted((counted, summed - centre * counted))

@@ -28,6 +28,20 @@ def test_the_bytes_are_those_of_rfc_8785(record: object) -> None:
     assert canonical_bytes(record) == rfc8785.dumps(record)
 
 
+WIDE = st.text(st.sampled_from("aé陶瓷\ud7ff\ue000，\ufffd😀𝒳\x7f\u2028\n"), max_size=4)
+
+
+@given(st.dictionaries(WIDE, st.lists(WIDE, max_size=2) | st.dictionaries(WIDE, WIDE, max_size=3), max_size=6))
+def test_the_bytes_are_those_of_rfc_8785_below_and_above_the_surrogates(record: object) -> None:
+    assert canonical_bytes(record) == rfc8785.dumps(record)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "陶\udfff"])
+def test_a_lone_surrogate_has_no_canonical_form(text: str) -> None:
+    with pytest.raises(CanonicalError):
+        canonical_bytes([text])
+
+
 @given(RECORDS)
 def test_a_record_comes_back_as_it_was(record: object) -> None:
     assert parse_canonical(canonical_bytes(record)) == record
