@@ -20,6 +20,7 @@ from sandbox.privacy.algebra import ValueType
 from sandbox.privacy.bounding import bounding_sql
 from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.keys import KeyText
+from sandbox.privacy.margins import rolled_statistics
 from sandbox.privacy.mechanism import Threshold, gaussian_sigma, threshold_release
 from sandbox.privacy.query import PLAIN_SETTINGS, Bounding, CheckedQuery, Finish, Formula, KeyMode, Output, Settings
 from sandbox.privacy.rescaling import rescaled
@@ -79,6 +80,7 @@ class Plan:
         loss: what the answer costs; all of it is charged.
         max_rows: the public ceiling on rows.
         settings: how the loss is split and how values are shown.
+        rolled: whether totals over the last key, the last two, …, and all of them are measured besides.
     """
 
     dataset: str
@@ -101,6 +103,7 @@ class Plan:
     loss: PrivacyLoss
     max_rows: int
     settings: Settings = PLAIN_SETTINGS
+    rolled: bool = False
 
     @property
     def cells(self) -> int | None:
@@ -165,6 +168,7 @@ class Plan:
             "loss": self.loss.to_record(),
             "max_rows": self.max_rows,
             "settings": self.settings.to_record(),
+            "rolled": self.rolled,
         }
 
     def digest(self) -> Digest:
@@ -192,6 +196,8 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query))
     if query.settings.bounding is Bounding.RESCALE:
         chosen = replace(chosen, statistics=rescaled(chosen.statistics, query.max_rows))
+    if query.rolled:
+        chosen = replace(chosen, statistics=rolled_statistics(chosen.statistics, len(query.keys) + 1))
     weights = statistic_weights(query, chosen)
     share = loss.rho / sum(weights)
     threshold: Threshold | None = None
@@ -228,6 +234,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         loss=loss if threshold is not None else PrivacyLoss(loss.rho),
         max_rows=query.max_rows,
         settings=query.settings,
+        rolled=query.rolled,
     )
 
 

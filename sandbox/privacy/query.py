@@ -261,6 +261,7 @@ class Settings:
         suppress: the half-width of an interval, as a share of its value, above which a value is not shown; or None.
         nonnegative: whether counts, and totals of what is never negative, are cut off at zero.
         rounded: whether values are rounded to the size of their standard error.
+        consistent: whether cells and totals are made to add up.
     """
 
     bounding: Bounding = Bounding.SAMPLE
@@ -268,6 +269,7 @@ class Settings:
     suppress: Fraction | None = None
     nonnegative: bool = False
     rounded: bool = False
+    consistent: bool = False
 
     def to_record(self) -> dict[str, Any]:
         """Return the settings as a canonical record."""
@@ -277,6 +279,7 @@ class Settings:
             "suppress": None if self.suppress is None else format_exact(self.suppress),
             "nonnegative": self.nonnegative,
             "rounded": self.rounded,
+            "consistent": self.consistent,
         }
 
 
@@ -303,6 +306,7 @@ class CheckedQuery:
         source: the SQL of a first step that makes one row a unit, over a partition called `t`; None where the question
             is about the rows themselves.
         settings: how it is bounded, weighed and shown.
+        rolled: whether totals over the last key, the last two, …, and all of them are measured besides.
     """
 
     dataset: str
@@ -320,3 +324,4 @@ class CheckedQuery:
     max_rows: int
     source: str | None = None
     settings: Settings = PLAIN_SETTINGS
+    rolled: bool = False
