@@ -184,6 +184,8 @@ def _number(value: Any) -> float:
 
 
 def _key(value: Any) -> str:
+    if value == "(total)":
+        return "(total 合计)"
     return "(missing 缺失)" if value is None else str(value)
 
 

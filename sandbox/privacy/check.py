@@ -20,6 +20,7 @@ from sandbox.privacy.join import Join, JoinSide, JoinSource, joint_bound, read_j
 from sandbox.privacy.keys import MAX_PUBLIC_CELLS, key_domain
 from sandbox.privacy.labels import aggregate_label, key_label
 from sandbox.privacy.lookup import PublicTable, join_public, public_tables
+from sandbox.privacy.margins_check import check_margins
 from sandbox.privacy.parse import Text, known_arguments, parse_select
 from sandbox.privacy.query import Bounding, CheckedQuery, GroupKey, KeyMode, Label, Output, Settings, Slot
 from sandbox.privacy.render import weight
@@ -84,6 +85,7 @@ class _Checker:
         joined = self._joins()
         self.filter = self._filter(joined)
         self.keys: list[Expr] = []
+        self.rolled = False
         self.items = self._items()
         self.reader = AggregateReader(
             text, self.translator, self.description.unit.sql_name, self.description.max_rows, self._item_named
@@ -96,6 +98,7 @@ class _Checker:
         finish = check_finish(self.text, self.select, outputs, self.slot, self.key_of)
         keys, mode = self._key_mode()
         aggregates = self.reader.aggregates
+        check_margins(self.text, self.select, keys, aggregates, settings, rolled=self.rolled)
         read = [*self.keys, *(a.argument for a in aggregates if a.argument is not None)]
         read += [moment for aggregate in aggregates for moment in aggregate.moments]
         if self.filter is not None:
@@ -134,6 +137,7 @@ class _Checker:
             settings=settings,
             source=None if self.step is None else self.step.sql(columns),
             others=self.description.also_protects,
+            rolled=self.rolled,
         )
         if self.join is None or source is None:
             return checked
@@ -277,6 +281,8 @@ class _Checker:
             return []
         known_arguments(self.text, group, "expressions", "all")
         nodes = list(group.expressions)
+        if len(nodes) == 1 and isinstance(nodes[0], exp.Rollup):
+            self.rolled, nodes = True, list(nodes[0].expressions)
         if group.args.get("all"):
             nodes = [node for _, node in items if not self.reader.is_value(node)]
         keys: list[Expr] = []

@@ -22,6 +22,10 @@ KeyText = str | None
 Key = tuple[KeyText, ...]
 
 
+TOTAL = "(total)"
+"""The key of a row of totals, where the question rolls up its groups; no value of such a key is spelt so."""
+
+
 def key_domain(expr: Expr) -> tuple[KeyText, ...] | None:
     """Return every value of a group key in order, NULL last, or None where the values are private or too many."""
     values = _values(expr.type)

@@ -12,7 +12,8 @@ from sandbox.errors import CanonicalError, ReplayMismatchError
 from sandbox.model.canonical import canonical_release_bytes
 from sandbox.model.question import Answer
 from sandbox.privacy.fit import check_choice, check_fit
-from sandbox.privacy.keys import Key, join_key, parse_key, split_key
+from sandbox.privacy.keys import TOTAL, Key, join_key, parse_key, split_key
+from sandbox.privacy.margins import total_keys, with_totals
 from sandbox.privacy.noise import NoiseSource
 from sandbox.privacy.partials import Partials
 from sandbox.privacy.plan import Plan
@@ -89,7 +90,10 @@ def public_keys(plan: Plan) -> list[Key]:
     for key in plan.keys:
         assert key.domain is not None
         domains.append(key.domain)
-    return list(itertools.product(*domains))
+    keys: list[Key] = list(itertools.product(*domains))
+    if plan.rolled:
+        keys += total_keys(domains)
+    return keys
 
 
 def _held(amount: int) -> int:
@@ -107,6 +111,8 @@ def _noisy_public(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_C
     keys = public_keys(plan)
     zeros = (0,) * vector_width(plan)
     found = gather(plan, partials)
+    if plan.rolled:
+        found = with_totals(found)
     exact = [_all_held(found.get(key, zeros)) for key in keys]
     return _with_noise(plan, keys, exact, noise, first=0)
 
@@ -193,7 +199,10 @@ def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str,
             share=len(plan.statistics) + (plan.choice is not None),
         )
     if plan.key_mode is not KeyMode.PRIVATE and plan.choice is None:
-        exact = scatter(plan, {cell.key: cell.exact for cell in cells})
+        found = {cell.key: cell.exact for cell in cells if TOTAL not in cell.key}
+        exact = scatter(plan, found)
+        if plan.rolled and with_totals(found) != {cell.key: cell.exact for cell in cells}:
+            raise _mismatch("the sealed totals are not the sums of their cells", "totals")
         if exact.digest() != sealed["partials"]:
             raise _mismatch("the sealed integers are not those that their digest names", "partials")
     expected = release_answer(plan, [cell.noisy(plan) for cell in cells], profile).to_record()
@@ -248,7 +257,7 @@ def _parse_sealed(plan: Plan, sealed: dict[str, Any]) -> tuple[list[_Cell], int,
     try:
         cells = [
             _Cell(
-                parse_key(cell["key"], types),
+                tuple(cell["key"]) if plan.rolled else parse_key(cell["key"], types),
                 tuple(_integer(amount) for amount in cell["exact"]),
                 tuple(_integer(amount) for amount in cell["noise"]),
             )

@@ -22,6 +22,7 @@ from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.influence import influence_of
 from sandbox.privacy.keys import KeyText
 from sandbox.privacy.layout import PLAIN, Layout
+from sandbox.privacy.margins import rolled_statistics
 from sandbox.privacy.mechanism import Threshold, gaussian_sigma, threshold_release
 from sandbox.privacy.query import (
     PLAIN_SETTINGS,
@@ -99,6 +100,7 @@ class Plan:
         second: the right side of a join, or None.
         choice: how the groups that are released are chosen, or None where all are.
         others: further kinds of units that the noise covers too.
+        rolled: whether totals over the last key, the last two, …, and all of them are measured besides.
     """
 
     dataset: str
@@ -121,6 +123,7 @@ class Plan:
     loss: PrivacyLoss
     max_rows: int
     settings: Settings = PLAIN_SETTINGS
+    rolled: bool = False
     choice: Choice | None = None
     layout: Layout = PLAIN
     second: SecondTable | None = None
@@ -198,6 +201,7 @@ class Plan:
             "second": None if self.second is None else self.second.to_record(),
             "choice": None if self.choice is None else self.choice.to_record(),
             "others": [other.to_record() for other in self.others],
+            "rolled": self.rolled,
         }
 
     def digest(self) -> Digest:
@@ -237,6 +241,8 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         choice = choice_of(query, _cells_about(query), loss.rho * SHARE)
         # Of the chosen groups each unit may be in all.
         chosen = replace(chosen, statistics=(replace(chosen.statistics[0], sensitivity_squared=choice.count),))
+    if query.rolled:
+        chosen = replace(chosen, statistics=rolled_statistics(chosen.statistics, len(query.keys) + 1))
     weights = statistic_weights(query, chosen)
     share = (loss.rho - (0 if choice is None else choice.rho)) / sum(weights)
     threshold: Threshold | None = None
@@ -277,6 +283,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         layout=bounded.layout,
         choice=choice,
         others=query.others,
+        rolled=query.rolled,
     )
 
 

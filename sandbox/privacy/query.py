@@ -262,6 +262,7 @@ class Settings:
         nonnegative: whether counts, and totals of what is never negative, are cut off at zero.
         rounded: whether values are rounded to the size of their standard error.
         top: whether the first groups are chosen by report-noisy-max, and only those are counted (`top.py`).
+        consistent: whether cells and totals are made to add up.
     """
 
     bounding: Bounding = Bounding.SAMPLE
@@ -270,6 +271,7 @@ class Settings:
     nonnegative: bool = False
     rounded: bool = False
     top: bool = False
+    consistent: bool = False
 
     def to_record(self) -> dict[str, Any]:
         """Return the settings as a canonical record."""
@@ -280,6 +282,7 @@ class Settings:
             "nonnegative": self.nonnegative,
             "rounded": self.rounded,
             "top": self.top,
+            "consistent": self.consistent,
         }
 
 
@@ -352,6 +355,7 @@ class CheckedQuery:
         second: the right side of a join.
         others: further kinds of units that the table protects.
         settings: how it is bounded, weighed and shown.
+        rolled: whether totals over the last key, the last two, …, and all of them are measured besides.
     """
 
     dataset: str
@@ -369,6 +373,7 @@ class CheckedQuery:
     max_rows: int
     source: str | None = None
     settings: Settings = PLAIN_SETTINGS
+    rolled: bool = False
     second: SecondTable | None = None
     others: tuple[OtherUnit, ...] = ()
 

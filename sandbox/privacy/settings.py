@@ -64,6 +64,7 @@ def _read(sql: str, tokens: Sequence[Token]) -> Settings:
         nonnegative=found.get("nonnegative", False) is True,
         rounded=found.get("round", False) is True,
         top="top" in found,
+        consistent=found.get("consistent", False) is True,
     )
 
 
@@ -105,7 +106,7 @@ def _check(sql: str, name: Token, value: Given) -> None:
     elif key == "suppress":
         fits = isinstance(value, tuple) and len(value) == 1 and 0 < value[0] <= 1000
     else:
-        fits = key in {"nonnegative", "round"} and isinstance(value, bool)
+        fits = key in {"nonnegative", "round", "consistent"} and isinstance(value, bool)
     if not fits:
         raise _refusal(sql, name, f"the setting `{name.text[:40]}` is not known, or its value is not of its kind")
 

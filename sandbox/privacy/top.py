@@ -66,6 +66,7 @@ def check_top(text: Text, select: exp.Select, query: CheckedQuery) -> None:
     counts = [output.slot for output in query.outputs if not output.slot.is_key]
     shaped = (
         query.key_mode is KeyMode.PUBLIC
+        and not query.rolled
         and [aggregate.kind for aggregate in query.aggregates] == [AggregateKind.UNITS]
         and len(counts) == 1
         and query.formulas[counts[0].index].index is not None
