@@ -6,6 +6,9 @@ keys, and it returns exact integers.  Both travel as canonical JSON: no worker e
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +21,11 @@ from sandbox.model.digest import Digest
 from sandbox.privacy.keys import Key
 from sandbox.privacy.partials import Partials
 from sandbox.privacy.plan import Plan
+from sandbox.vault.handed import seal_broken_from
 
-_ORDER_FIELDS = {"v", "plan", "sql", "columns", "width", "statistics"}
+FIRST_TABLE = "t"
+_ORDER_FIELDS = {"v", "plan", "sql", "tables", "width", "statistics"}
+_AMOUNT = re.compile(r"-?[0-9]{1,60}")
 _PARTIALS_FIELDS = {"v", "plan", "cells"}
 _FAILURES = {
     "vault.partition": "a partition is not what the plan reads",
@@ -28,70 +34,96 @@ _FAILURES = {
 
 
 @dataclass(frozen=True, slots=True)
+class TableOrder:
+    """One table that a statement reads.
+
+    Attributes:
+        name: what the statement calls it.
+        columns: what it must carry besides `_unit` and `_rank`.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkOrder:
     """What a worker computes over one partition.
 
     Attributes:
         plan: the plan's digest, its id in every log.
-        sql: the plan's statement over a partition called `t`.
-        columns: what the partition must carry besides `_unit` and `_rank`.
+        sql: the plan's statement.
+        tables: the tables of a partition that it reads, in the order in which they are handed over; the first is `t`.
         width: how many group keys a row of the result begins with.
         statistics: how many integers follow.
     """
 
     plan: Digest
     sql: str
-    columns: tuple[str, ...]
+    tables: tuple[TableOrder, ...]
     width: int
     statistics: int
 
     @classmethod
     def of(cls, plan: Plan) -> WorkOrder:
         """Return the order of a plan."""
-        return cls(plan.digest(), plan.sql, plan.columns, plan.key_width, plan.row_width)
+        return cls(plan.digest(), plan.sql, (TableOrder(FIRST_TABLE, plan.columns),), plan.key_width, plan.row_width)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the order as a record."""
+        return {
+            "v": 2,
+            "plan": self.plan,
+            "sql": self.sql,
+            "tables": [{"name": table.name, "columns": list(table.columns)} for table in self.tables],
+            "width": self.width,
+            "statistics": self.statistics,
+        }
 
     def to_bytes(self) -> bytes:
         """Return the order as canonical bytes."""
-        return canonical_bytes(
-            {
-                "v": 1,
-                "plan": self.plan,
-                "sql": self.sql,
-                "columns": list(self.columns),
-                "width": self.width,
-                "statistics": self.statistics,
-            }
-        )
+        return canonical_bytes(self.to_record())
 
     @classmethod
     def parse(cls, raw: bytes) -> WorkOrder:
         """Return the order that canonical bytes write; strict about its fields."""
         record = parse_canonical(raw)
-        if not isinstance(record, dict) or set(record) != _ORDER_FIELDS or record["v"] != 1:
+        if not isinstance(record, dict) or set(record) != _ORDER_FIELDS or record["v"] != 2 or not record["tables"]:
             raise CanonicalError("a work order is malformed", hint="it is written by `WorkOrder.to_bytes`")
-        columns = tuple(str(name) for name in record["columns"])
-        return cls(record["plan"], str(record["sql"]), columns, int(record["width"]), int(record["statistics"]))
+        tables = tuple(TableOrder(str(each["name"]), tuple(map(str, each["columns"]))) for each in record["tables"])
+        return cls(record["plan"], str(record["sql"]), tables, int(record["width"]), int(record["statistics"]))
 
-    def run(self, engine: Any, table: pa.Table) -> Partials:
+    def run(self, engine: Any, *tables: pa.Table) -> Partials:
         """Return the exact integers of one partition, on a connection of `open_engine`.
+
+        Args:
+            engine: the connection.
+            tables: one for each of `self.tables`.
 
         Raises:
             VaultError: as `run_plan` does.
         """
-        return Partials(self.plan, dict(run_partition(engine, self.sql, self.columns, self.width, table)))
+        with ExitStack() as stack:
+            for order, table in zip(self.tables[1:], tables[1:], strict=True):
+                engine.register(order.name, table)
+                stack.callback(engine.unregister, order.name)
+            rows = run_partition(engine, self.sql, self.tables[0].columns, self.width, tables[0])
+            return Partials(self.plan, dict(rows))
 
-    def parse_reply(self, raw: bytes) -> Partials:
+    def parse_reply(self, raw: bytes, objects: Collection[str] = ()) -> Partials:
         """Return the partials that a worker wrote.
+
+        Args:
+            raw: the reply.
+            objects: the sealed objects that the worker was given, which it may name in an error.
 
         Raises:
             VaultError: they are malformed or belong to another plan (`vault.partials`), or the worker met an error.
         """
         try:
             record = parse_canonical(raw)
-            if set(record) == {"v", "error"} and record["error"] in _FAILURES:
-                raise VaultError(
-                    _FAILURES[record["error"]], hint="report it: a plan cannot fail on data", code=record["error"]
-                )
+            if "error" in record:
+                raise _failure_of(record, objects)
             if set(record) != _PARTIALS_FIELDS or record["v"] != 1 or record["plan"] != self.plan:
                 raise ValueError
             cells = {self._key(cell["key"]): self._amounts(cell["exact"]) for cell in record["cells"]}
@@ -109,8 +141,8 @@ class WorkOrder:
         return tuple(parts)
 
     def _amounts(self, texts: list[str]) -> tuple[int, ...]:
-        if len(texts) != self.statistics:
-            raise ValueError("not the plan's width")
+        if len(texts) != self.statistics or not all(_AMOUNT.fullmatch(text) for text in texts):
+            raise ValueError("not integers of the plan's width")
         return tuple(int(text) for text in texts)
 
 
@@ -126,10 +158,28 @@ def run_order(order: bytes, table: bytes, engine: Any = None) -> bytes:
     try:
         return canonical_bytes(WorkOrder.parse(order).run(connection, read_table(table)).to_record())
     except VaultError as error:
-        return canonical_bytes({"v": 1, "error": error.code})
+        return failure_bytes(error.code)
     finally:
         if engine is None:
             connection.close()
+
+
+def failure_bytes(code: str, name: str | None = None) -> bytes:
+    """Return the reply of a worker that met an error, with the sealed object it is about if it is about one."""
+    return canonical_bytes({"v": 1, "error": code, **({} if name is None else {"object": name})})
+
+
+def _failure_of(record: Any, objects: Collection[str]) -> VaultError:
+    """Return the error of a failure reply in our own words; raise `ValueError` if it is none that a worker may tell."""
+    if set(record) == {"v", "error"} and record["error"] in _FAILURES:
+        return VaultError(
+            _FAILURES[record["error"]], hint="report it: a plan cannot fail on data", code=record["error"]
+        )
+    if set(record) == {"v", "error", "object"} and record["object"] in objects:
+        broken = seal_broken_from(str(record["error"]), record["object"])
+        if broken is not None:
+            return broken
+    raise ValueError("not a failure that a worker may tell")
 
 
 def table_bytes(table: pa.Table) -> bytes:

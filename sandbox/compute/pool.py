@@ -183,7 +183,7 @@ class ProcessPool:
 def needed_bytes(order: WorkOrder, parts: Partitions, number: int) -> bytes:
     """Return one partition, with the columns that an order reads and no other, as an Arrow stream."""
     table = parts.partition(number)
-    wanted = [UNIT_COLUMN, RANK_COLUMN, *order.columns]
+    wanted = [UNIT_COLUMN, RANK_COLUMN, *order.tables[0].columns]
     return table_bytes(table.select([name for name in wanted if name in table.column_names]))
 
 
