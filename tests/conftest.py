@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.readers import shared_readers
+
 # One run says what the last one said; `make soak` looks for new examples.
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("roaming", deadline=None, max_examples=500)
@@ -235,11 +237,11 @@ def running(terms, now: str):
 
 @pytest.fixture(scope="session")
 def _lighter() -> Iterator[None]:
-    """Share what only costs time: one zygote for all programs (each still has its own walls), the least scrypt."""
+    """Share what only costs time: what programs and readers are forked from (each still has its own), least scrypt."""
     from sandbox.crypto import keyfile
     from sandbox.service import compose
 
-    with compose.lazy_guests() as shared, pytest.MonkeyPatch.context() as patched:
+    with compose.lazy_guests() as shared, shared_readers(), pytest.MonkeyPatch.context() as patched:
 
         @contextmanager
         def lent() -> Iterator:

@@ -6,7 +6,8 @@ keys, and it returns exact integers.  Both travel as canonical JSON: no worker e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +22,11 @@ from sandbox.privacy.keys import Key
 from sandbox.privacy.layout import PLAIN, Layout
 from sandbox.privacy.partials import Partials, add_partials
 from sandbox.privacy.plan import Plan
+from sandbox.vault.handed import seal_broken_from
 
-_ORDER_FIELDS = {"v", "plan", "sql", "columns", "second", "width", "statistics", "layout"}
+FIRST_TABLE, SECOND_TABLE = "t", "u"
+_ORDER_FIELDS = {"v", "plan", "sql", "tables", "width", "statistics", "layout"}
+_AMOUNT = re.compile(r"-?[0-9]{1,60}")
 _PARTIALS_FIELDS = {"v", "plan", "cells"}
 _FAILURES = {
     "vault.partition": "a partition is not what the plan reads",
@@ -31,59 +35,72 @@ _FAILURES = {
 
 
 @dataclass(frozen=True, slots=True)
+class TableOrder:
+    """One table that a statement reads.
+
+    Attributes:
+        name: what the statement calls it.
+        columns: what it must carry besides `_unit` and `_rank`.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkOrder:
     """What a worker computes over one partition.
 
     Attributes:
         plan: the plan's digest, its id in every log.
-        sql: the plan's statement over a partition called `t`.
-        columns: what the partition must carry besides `_unit` and `_rank`.
+        sql: the plan's statement.
+        tables: the tables of a partition that it reads, in the order in which they are handed over; the first is `t`.
         width: how many group keys a row of the result begins with.
         statistics: how many integers follow.
-        second: what the right table of a join must carry besides `_unit` and `_rank`; None where there is no join.
         layout: what else the statement asks of the partition.
     """
 
     plan: Digest
     sql: str
-    columns: tuple[str, ...]
+    tables: tuple[TableOrder, ...]
     width: int
     statistics: int
-    second: tuple[str, ...] | None = None
     layout: Layout = PLAIN
 
     @classmethod
     def of(cls, plan: Plan) -> WorkOrder:
         """Return the order of a plan."""
-        second = None if plan.second is None else plan.second.columns
-        return cls(plan.digest(), plan.sql, plan.columns, plan.key_width, plan.row_width, second, plan.layout)
+        tables = [TableOrder(FIRST_TABLE, plan.columns)]
+        tables += [] if plan.second is None else [TableOrder(SECOND_TABLE, plan.second.columns)]
+        return cls(plan.digest(), plan.sql, tuple(tables), plan.key_width, plan.row_width, plan.layout)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the order as a record."""
+        return {
+            "v": 2,
+            "plan": self.plan,
+            "sql": self.sql,
+            "tables": [{"name": table.name, "columns": list(table.columns)} for table in self.tables],
+            "width": self.width,
+            "statistics": self.statistics,
+            "layout": self.layout.to_record(),
+        }
 
     def to_bytes(self) -> bytes:
         """Return the order as canonical bytes."""
-        return canonical_bytes(
-            {
-                "v": 2,
-                "plan": self.plan,
-                "sql": self.sql,
-                "columns": list(self.columns),
-                "second": None if self.second is None else list(self.second),
-                "width": self.width,
-                "statistics": self.statistics,
-                "layout": self.layout.to_record(),
-            }
-        )
+        return canonical_bytes(self.to_record())
 
     @classmethod
     def parse(cls, raw: bytes) -> WorkOrder:
         """Return the order that canonical bytes write; strict about its fields."""
         record = parse_canonical(raw)
         if not isinstance(record, dict) or set(record) != _ORDER_FIELDS or record["v"] != 2:
-            raise CanonicalError("a work order is malformed", hint="it is written by `WorkOrder.to_bytes`")
-        columns = tuple(str(name) for name in record["columns"])
-        second = None if record["second"] is None else tuple(str(name) for name in record["second"])
+            raise _malformed()
+        tables = tuple(TableOrder(str(each["name"]), tuple(map(str, each["columns"]))) for each in record["tables"])
+        if tuple(table.name for table in tables) not in {(FIRST_TABLE,), (FIRST_TABLE, SECOND_TABLE)}:
+            raise _malformed()
         width, statistics = int(record["width"]), int(record["statistics"])
-        layout = Layout.parse(record["layout"])
-        return cls(record["plan"], str(record["sql"]), columns, width, statistics, second, layout)
+        return cls(record["plan"], str(record["sql"]), tables, width, statistics, Layout.parse(record["layout"]))
 
     def run(self, engine: Any, part: pa.Table | Pair) -> Partials:
         """Return the exact integers of one partition, on a connection of `open_engine`.
@@ -103,20 +120,23 @@ class WorkOrder:
 
     @property
     def _statement(self) -> Statement:
-        return Statement(self.sql, self.columns, self.width, self.layout, self.second)
+        second = self.tables[1].columns if len(self.tables) > 1 else None
+        return Statement(self.sql, self.tables[0].columns, self.width, self.layout, second)
 
-    def parse_reply(self, raw: bytes) -> Partials:
+    def parse_reply(self, raw: bytes, objects: Collection[str] = ()) -> Partials:
         """Return the partials that a worker wrote.
+
+        Args:
+            raw: the reply.
+            objects: the sealed objects that the worker was given, which it may name in an error.
 
         Raises:
             VaultError: they are malformed or belong to another plan (`vault.partials`), or the worker met an error.
         """
         try:
             record = parse_canonical(raw)
-            if set(record) == {"v", "error"} and record["error"] in _FAILURES:
-                raise VaultError(
-                    _FAILURES[record["error"]], hint="report it: a plan cannot fail on data", code=record["error"]
-                )
+            if "error" in record:
+                raise _failure_of(record, objects)
             if set(record) != _PARTIALS_FIELDS or record["v"] != 1 or record["plan"] != self.plan:
                 raise ValueError
             cells = {self._key(cell["key"]): self._amounts(cell["exact"]) for cell in record["cells"]}
@@ -134,8 +154,8 @@ class WorkOrder:
         return tuple(parts)
 
     def _amounts(self, texts: list[str]) -> tuple[int, ...]:
-        if len(texts) != self.statistics:
-            raise ValueError("not the plan's width")
+        if len(texts) != self.statistics or not all(_AMOUNT.fullmatch(text) for text in texts):
+            raise ValueError("not integers of the plan's width")
         return tuple(int(text) for text in texts)
 
 
@@ -151,7 +171,7 @@ def run_order(order: bytes, part: bytes, engine: Any = None) -> bytes:
     try:
         return canonical_bytes(WorkOrder.parse(order).run(connection, read_part(part)).to_record())
     except VaultError as error:
-        return canonical_bytes({"v": 1, "error": error.code})
+        return failure_bytes(error.code)
     finally:
         if engine is None:
             connection.close()
@@ -166,8 +186,34 @@ def part_bytes(part: pa.Table | Pair) -> bytes:
 def read_part(raw: bytes) -> pa.Table | Pair:
     """Return the partition that `part_bytes` wrote."""
     source = pa.BufferReader(raw)
-    tables = [pa.ipc.open_stream(source).read_all() for _ in range(source.read(1)[0])]
+    return part_of([pa.ipc.open_stream(source).read_all() for _ in range(source.read(1)[0])])
+
+
+def part_of(tables: Sequence[pa.Table]) -> pa.Table | Pair:
+    """Return the one table of a partition, or its two as a pair."""
     return tables[0] if len(tables) == 1 else Pair(*tables)
+
+
+def failure_bytes(code: str, name: str | None = None) -> bytes:
+    """Return the reply of a worker that met an error, with the sealed object it is about if it is about one."""
+    return canonical_bytes({"v": 1, "error": code, **({} if name is None else {"object": name})})
+
+
+def _malformed() -> CanonicalError:
+    return CanonicalError("a work order is malformed", hint="it is written by `WorkOrder.to_bytes`")
+
+
+def _failure_of(record: Any, objects: Collection[str]) -> VaultError:
+    """Return the error of a failure reply in our own words; raise `ValueError` if it is none that a worker may tell."""
+    if set(record) == {"v", "error"} and record["error"] in _FAILURES:
+        return VaultError(
+            _FAILURES[record["error"]], hint="report it: a plan cannot fail on data", code=record["error"]
+        )
+    if set(record) == {"v", "error", "object"} and record["object"] in objects:
+        broken = seal_broken_from(str(record["error"]), record["object"])
+        if broken is not None:
+            return broken
+    raise ValueError("not a failure that a worker may tell")
 
 
 def _table_bytes(table: pa.Table) -> bytes:

@@ -63,7 +63,16 @@ class JoinedPartitions:
         return Pair(left, right)
 
     def _gathered(self, opened: Opened, number: int, columns: tuple[str, ...]) -> pa.Table:
-        width = opened.partition_count // self.partition_count
-        parts = range(number * width, (number + 1) * width)
-        tables = [opened.partition(part, columns, dictionaries=True) for part in parts]
-        return tables[0] if width == 1 else pa.concat_tables(tables).unify_dictionaries()
+        parts = parts_of_range(opened.partition_count, self.partition_count, number)
+        return gathered([opened.partition(part, columns, dictionaries=True) for part in parts])
+
+
+def parts_of_range(partitions: int, ranges: int, number: int) -> range:
+    """Return which of a table's partitions fill one of so many ranges; there is a whole number of them in each."""
+    width = partitions // ranges
+    return range(number * width, (number + 1) * width)
+
+
+def gathered(parts: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of neighbouring partitions as one table."""
+    return parts[0] if len(parts) == 1 else pa.concat_tables(parts).unify_dictionaries()

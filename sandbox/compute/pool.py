@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 import pyarrow as pa
 
 from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN
-from sandbox.compute.order import WorkOrder, part_bytes, run_order
+from sandbox.compute.order import WorkOrder, part_bytes, part_of, run_order
 from sandbox.compute.paired import Pair
 from sandbox.compute.run import open_engine
 from sandbox.errors import UnavailableError
@@ -193,9 +193,8 @@ class ProcessPool:
 def needed_bytes(order: WorkOrder, parts: Partitions, number: int) -> bytes:
     """Return one partition, with the columns that an order reads and no other, as bytes."""
     part = parts.partition(number)
-    if isinstance(part, Pair):
-        return part_bytes(Pair(_picked(part.t, order.columns), _picked(part.u, order.second or ())))
-    return part_bytes(_picked(part, order.columns))
+    tables = [part.t, part.u] if isinstance(part, Pair) else [part]
+    return part_bytes(part_of([_picked(table, read.columns) for table, read in zip(tables, order.tables, strict=True)]))
 
 
 def _picked(table: pa.Table, columns: Sequence[str]) -> pa.Table:

@@ -65,9 +65,15 @@ class Statement:
         return cls(plan.sql, plan.columns, plan.key_width, plan.layout, second)
 
 
-def open_engine(threads: int = 2) -> Any:
-    """Return a DuckDB connection in memory that reaches nothing outside, with its configuration locked."""
-    connection = duckdb.connect(":memory:", config={**_CLOSED, "threads": str(max(1, threads))})
+def open_engine(threads: int = 2, *, memory_mib: int | None = None) -> Any:
+    """Return a DuckDB connection in memory that reaches nothing outside, with its configuration locked.
+
+    Args:
+        threads: how many it may use.
+        memory_mib: the most memory that it may use; by default DuckDB's own share of what the machine has.
+    """
+    limit = {} if memory_mib is None else {"memory_limit": f"{memory_mib}MiB"}
+    connection = duckdb.connect(":memory:", config={**_CLOSED, "threads": str(max(1, threads)), **limit})
     connection.execute("SET lock_configuration = true")
     return connection
 

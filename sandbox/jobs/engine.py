@@ -5,10 +5,13 @@ The protocols stand here, beside the code that calls them; `sandbox.service.comp
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sandbox.compute.sealed import SealedTables
 from sandbox.crypto.keys import PrivateKey
 from sandbox.ledger.account import State
 from sandbox.ledger.merkle import Proofs
@@ -17,6 +20,8 @@ from sandbox.model.digest import Digest
 from sandbox.model.entry import Entry, EntryKind
 from sandbox.model.keys import PublicKey, Role
 from sandbox.privacy.noise import NoiseSource
+from sandbox.privacy.partials import Partials
+from sandbox.privacy.plan import Plan
 from sandbox.runtime.host.guests import GuestHost
 from sandbox.vault.store import Vault
 
@@ -65,6 +70,32 @@ class WitnessClient(Protocol):
         ...
 
 
+class Computing(Protocol):
+    """Whoever computes for one job."""
+
+    def map_partitions(self, plan: Plan, parts: SealedTables, *, cancel: threading.Event | None = None) -> Partials:
+        """Return the exact integers of a plan, summed over all partitions: the same, whoever computes.
+
+        Raises:
+            VaultError: an object is not what was sealed, or the engine failed.
+            CancelledError: `cancel` was set.
+            UnavailableError: workers died again and again, or cannot be started.
+        """
+        ...
+
+
+class Pool(Protocol):
+    """Whoever computes: readers on this machine, or workers elsewhere."""
+
+    def prepare(self) -> None:
+        """Begin to start what takes time; return at once."""
+        ...
+
+    def job(self) -> AbstractContextManager[Computing]:
+        """Return what computes for one job; what it was given is gone at the end."""
+        ...
+
+
 @dataclass(frozen=True)
 class Records:
     """What can be read without any key: the log, its documents, the time, and walls to compile a program in.
@@ -97,7 +128,7 @@ class Engine(Records):
         key: the sandbox's own key; signs checkpoints, permits and manifests.
         origin: the log's name in checkpoints.
         noise: the one source of noise.
-        threads: how many threads an aggregation may use.
+        pool: whoever opens sealed columns and sums them.
     """
 
     vault: Vault
@@ -105,7 +136,7 @@ class Engine(Records):
     key: PrivateKey
     origin: str
     noise: NoiseSource
-    threads: int = 2
+    pool: Pool
 
     @property
     def actor(self) -> str:

@@ -9,7 +9,7 @@ from itertools import chain
 
 import pyarrow as pa
 
-from sandbox.compute.run import run_plan
+from sandbox.compute.sealed import SealedTables
 from sandbox.errors import InputError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.publishing import publish
@@ -142,8 +142,9 @@ def take_profile(engine: Engine, description: DatasetDescription, snapshot: Dige
     if not loss.fits(engine.state().accounts[engine.state().datasets[description.dataset].account].remaining):
         return
     plan = profile_plan(description, loss)
-    with engine.vault.open_snapshot(snapshot, (), engine.trusted(Role.SANDBOX)) as opened:
-        partials = run_plan(plan, opened.partitions(), threads=engine.threads)
+    trusted = engine.trusted(Role.SANDBOX)
+    with engine.vault.open_snapshot(snapshot, (), trusted) as opened, engine.pool.job() as computing:
+        partials = computing.map_partitions(plan, SealedTables.of(plan, {description.dataset: opened}))
     profile = read_profile(plan, measure(plan, partials, engine.noise).answer)
     body = {
         "dataset": description.dataset,

@@ -46,15 +46,15 @@ def measure_job(engine: Engine, reserved: Reserved, cancel: threading.Event | No
     snapshots = dict(admitted.submitted.spec.snapshots)
     trusted = engine.trusted(Role.SANDBOX)
     seed = program_seed(admitted.submitted.job)
-    questioner = Questioner(engine, reserved, seed=seed, cancel=cancel)
-    try:
-        with ExitStack() as stack:
+    with ExitStack() as stack:
+        questioner = Questioner(engine, reserved, stack.enter_context(engine.pool.job()), seed=seed, cancel=cancel)
+        try:
             for dataset, columns in admitted.reads:
                 snapshot = stack.enter_context(engine.vault.open_snapshot(snapshots[dataset], columns, trusted))
                 questioner.hand(dataset, snapshot)
             outputs, guest = _run_code(engine, reserved, questioner, cancel)
-    except SaggarError as error:
-        raise FailedAfterOpenError(error, _close(engine, reserved, questioner, {}, {})) from error
+        except SaggarError as error:
+            raise FailedAfterOpenError(error, _close(engine, reserved, questioner, {}, {})) from error
     return _close(engine, reserved, questioner, outputs, guest)
 
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-import pyarrow as pa
-
-from sandbox.compute.interrupt import interrupted_by
-from sandbox.compute.paired import JoinedPartitions, Pair
-from sandbox.compute.run import open_engine, run_plan
-from sandbox.errors import CancelledError, PolicyError, QueryError, SaggarError, VaultError
+from sandbox.compute.sealed import SealedTables
+from sandbox.errors import CancelledError, PolicyError, QueryError, SaggarError
 from sandbox.jobs.blocks import answer_blocks, block_seed, blocks_question, check_pace
-from sandbox.jobs.engine import Engine
+from sandbox.jobs.engine import Computing, Engine
 from sandbox.jobs.registry import profile_of
 from sandbox.jobs.stages import Reserved
 from sandbox.model.blocks_question import BlocksQuestion
@@ -33,7 +28,6 @@ from sandbox.privacy.check import check_question
 from sandbox.privacy.measure import Measured, measure
 from sandbox.privacy.plan import Plan, plan_query
 from sandbox.privacy.query import CheckedQuery
-from sandbox.vault.columns import SYSTEM_COLUMNS
 from sandbox.vault.opened import OpenedSnapshot
 
 
@@ -45,9 +39,16 @@ class Questioner:
     """
 
     def __init__(
-        self, engine: Engine, reserved: Reserved, *, seed: bytes, cancel: threading.Event | None = None
+        self,
+        engine: Engine,
+        reserved: Reserved,
+        computing: Computing,
+        *,
+        seed: bytes,
+        cancel: threading.Event | None = None,
     ) -> None:
         self._engine = engine
+        self._computing = computing
         self._seed = seed
         self._cancel = cancel
         self._reserved = reserved
@@ -113,29 +114,10 @@ class Questioner:
         self._engine.append(EntryKind.QUESTION_ANSWERED, body, at=self._reserved.at)
 
     def _measure(self, query: CheckedQuery, plan: Plan) -> Measured:
-        connection = open_engine(self._engine.threads)
-        try:
-            with interrupted_by(connection, self._cancel):
-                partials = run_plan(plan, self._partitions(plan), threads=self._engine.threads, engine=connection)
-        except VaultError:
-            self._check_cancelled()  # an interrupt looks like a failing engine
-            raise
-        finally:
-            connection.close()
+        parts = SealedTables.of(plan, self._opened)
+        partials = self._computing.map_partitions(plan, parts, cancel=self._cancel)
         profile = None if plan.second is not None else profile_of(self._engine, query.dataset)
         return measure(plan, partials, self._engine.noise, profile=profile)
-
-    def _partitions(self, plan: Plan) -> Iterator[pa.Table | Pair]:
-        """Yield the partitions that a plan reads, one in memory at a time; for a join, of both tables."""
-        columns = (*SYSTEM_COLUMNS, *plan.columns)
-        first = self._opened[plan.dataset]
-        if plan.second is None:
-            yield from first.partitions(columns, dictionaries=True)
-            return
-        other = (*SYSTEM_COLUMNS, *plan.second.columns)
-        joined = JoinedPartitions(first, self._opened[plan.second.dataset], (columns, other))
-        for number in range(joined.partition_count):
-            yield joined.partition(number)
 
     def _keep(self, question: AnyQuestion, plan: Digest, measured: Measured | MeasuredBlocks) -> dict[str, Any]:
         record = measured.answer.to_record()

@@ -9,7 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sandbox.compute.reader import ReaderPool
 from sandbox.crypto.factor import SecondFactor
+from sandbox.crypto.hardening import forbid_core_dumps
 from sandbox.crypto.keyfile import lock_key, unlock_key
 from sandbox.crypto.keys import PrivateKey, generate_key
 from sandbox.errors import InputError, KeyUnavailableError, StateUnsafeError
@@ -28,7 +30,6 @@ from sandbox.service.clock import SystemClock
 from sandbox.service.config import Layout, ObjectsConfig, StateConfig
 from sandbox.service.documents import DocumentDirectory
 from sandbox.service.files import write_durably
-from sandbox.service.hardening import forbid_core_dumps
 from sandbox.service.object_store import blobs_of, check_store
 from sandbox.service.rekey import finish_relock
 from sandbox.service.second_factor import check_place, factors_at_hand, put_beside
@@ -136,6 +137,7 @@ def open_engine(directory: Path, *, passphrase: str, purpose: str, wait_s: float
             key=key,
             origin=config.origin,
             noise=OpenDpNoise(),
+            pool=stack.enter_context(open_pool()),
         )
         adopt_policies(engine)
         recover(engine)
@@ -174,6 +176,13 @@ def lazy_guests() -> Iterator[Callable[[], GuestHost]]:
     finally:
         for host in started:
             host.close()
+
+
+@contextmanager
+def open_pool() -> Iterator[ReaderPool]:
+    """Yield what computes; it starts when it is first needed."""
+    with ReaderPool() as pool:
+        yield pool
 
 
 def register_key(engine: Engine, key: PublicKey) -> None:

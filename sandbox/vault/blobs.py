@@ -83,11 +83,16 @@ class LocalBlobStore:
 
     def get(self, name: str) -> bytes:
         """Return the bytes under `name`; a symbolic link is not followed."""
-        path = self._path(name)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as file:
+            with os.fdopen(self.descriptor(name), "rb") as file:
                 return file.read()
+        except OSError as error:
+            raise storage_error(error, name) from error
+
+    def descriptor(self, name: str) -> int:
+        """Return a file descriptor to read `name` from; a symbolic link is not followed.  The caller closes it."""
+        try:
+            return os.open(self._path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise storage_error(error, name) from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -10,8 +12,9 @@ import pyarrow as pa
 
 from sandbox.crypto.suites import Suite
 from sandbox.errors import KeyUnavailableError, SealBrokenError, StorageError
-from sandbox.vault.blobs import BlobStore
+from sandbox.vault.blobs import BlobStore, LocalBlobStore
 from sandbox.vault.columns import type_of
+from sandbox.vault.handed import HandedColumn, HandedPartition
 from sandbox.vault.manifest import PartitionFacts, SealedObject, SnapshotManifest
 from sandbox.vault.segment import SegmentPlace, open_segment
 
@@ -106,6 +109,44 @@ class OpenedSnapshot:
             KeyUnavailableError: the snapshot was closed (`vault.key_unavailable.closed`), or a column is none of those
                 that were opened (`vault.key_unavailable.column`).
         """
+        wanted = self._wanted(columns)
+        return pa.table({column: self._column(number, column, dictionaries=dictionaries) for column in wanted})
+
+    def hand(self, number: int, columns: Sequence[str]) -> HandedPartition:
+        """Return what somebody else needs to open some of the opened columns of one partition: their keys, no others.
+
+        Raises:
+            KeyUnavailableError: as `partition` does.
+        """
+        manifest, facts, handed = self._manifest, self._facts[number], []
+        for column in self._wanted(columns):
+            sealed, position = self._objects[number, column], self._positions[column]
+            lengths, key = facts.lengths[position], self._keys[sealed.object_id]
+            kind = manifest.columns[position][1]
+            handed.append(HandedColumn(column, kind, sealed.name, sealed.length, lengths, key))
+        return HandedPartition(manifest.dataset, manifest.snapshot, number, manifest.suite, facts.chunks, tuple(handed))
+
+    def sealed_descriptor(self, column: HandedColumn) -> int:
+        """Return a file descriptor from which the sealed bytes of a handed column can be read; the caller closes it.
+
+        Raises:
+            SealBrokenError: the object is missing or has another length.
+            StorageError: the medium refuses.
+        """
+        with _must_be_there(column.name):
+            descriptor = _descriptor(self._blobs, column.name)
+        found = os.fstat(descriptor).st_size
+        if found != column.length:
+            os.close(descriptor)
+            raise _wrong_length(column.name, found, column.length)
+        return descriptor
+
+    def sealed_bytes(self, column: HandedColumn) -> bytes:
+        """Return the sealed bytes of a handed column; raise as `sealed_descriptor` does."""
+        with os.fdopen(self.sealed_descriptor(column), "rb") as file:
+            return file.read()
+
+    def _wanted(self, columns: Sequence[str] | None) -> Sequence[str]:
         if self._closed:
             raise KeyUnavailableError(
                 "the snapshot was closed and its keys were dropped",
@@ -120,7 +161,7 @@ class OpenedSnapshot:
                     hint=f"opened are {', '.join(self._columns)}",
                     code="vault.key_unavailable.column",
                 )
-        return pa.table({column: self._column(number, column, dictionaries=dictionaries) for column in wanted})
+        return wanted
 
     def close(self) -> None:
         """Drop the keys.  Calling it twice does nothing more.
@@ -149,22 +190,43 @@ class OpenedSnapshot:
 
 def read_object(blobs: BlobStore, sealed: SealedObject) -> bytes:
     """Return the bytes of a sealed object, which must be there and have the length that the manifest says."""
-    try:
+    with _must_be_there(sealed.name):
         raw = blobs.get(sealed.name)
+    if len(raw) != sealed.length:
+        raise _wrong_length(sealed.name, len(raw), sealed.length)
+    return raw
+
+
+def _descriptor(blobs: BlobStore, name: str) -> int:
+    """Return a descriptor of a blob's bytes: of its file, or of a copy in memory where the blob lies elsewhere."""
+    if isinstance(blobs, LocalBlobStore):
+        return blobs.descriptor(name)
+    descriptor = os.memfd_create("sealed", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(blobs.get(name))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+@contextmanager
+def _must_be_there(name: str) -> Iterator[None]:
+    try:
+        yield
     except StorageError as error:
         if error.code != "vault.storage.missing":
             raise
         raise SealBrokenError(
-            f"the sealed object `{sealed.name}` is missing",
+            f"the sealed object `{name}` is missing",
             hint="restore the object from a backup and run the check again",
             code="vault.seal_broken.missing",
-            object=sealed.name,
+            object=name,
         ) from error
-    if len(raw) != sealed.length:
-        raise SealBrokenError(
-            f"the sealed object `{sealed.name}` is {len(raw)} bytes long, expected {sealed.length}",
-            hint="restore the object from a backup and run the check again",
-            code="vault.seal_broken.length",
-            object=sealed.name,
-        )
-    return raw
+
+
+def _wrong_length(name: str, found: int, expected: int) -> SealBrokenError:
+    return SealBrokenError(
+        f"the sealed object `{name}` is {found} bytes long, expected {expected}",
+        hint="restore the object from a backup and run the check again",
+        code="vault.seal_broken.length",
+        object=name,
+    )

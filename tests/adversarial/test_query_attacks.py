@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sandbox.compute.order import WorkOrder
+from sandbox.compute.order import TableOrder, WorkOrder
 from sandbox.compute.run import open_engine, run_plan
 from sandbox.errors import BudgetExhaustedError, CanonicalError, QueryError, SaggarError, VaultError
 from sandbox.model.loss import PrivacyLoss
@@ -252,7 +252,9 @@ def test_what_the_engine_says_about_values_reaches_nobody():
     table = world.table(world.visits({1: [{"diag": "secret-value"}]}))
     words = set()
     for sql in ("SELECT CAST(diag AS INTEGER) FROM t", "SELECT error(diag) FROM t", "SELECT nothing FROM t"):
-        order = WorkOrder(world.plan("SELECT COUNT(*) AS n FROM visits").digest(), sql, ("diag",), 0, 1)
+        order = WorkOrder(
+            world.plan("SELECT COUNT(*) AS n FROM visits").digest(), sql, (TableOrder("t", ("diag",)),), 0, 1
+        )
         with pytest.raises(VaultError) as raised:
             order.run(ENGINE, table)
         words.add(str(raised.value.to_dict()))

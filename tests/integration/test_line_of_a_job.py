@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 
 from sandbox.client.submission import verify_release
+from sandbox.compute.reader import JobReaders
 from sandbox.crypto.keys import generate_key
 from sandbox.errors import (
     AuthenticationError,
@@ -81,16 +82,16 @@ def test_budget_is_reserved_durably_before_any_data_is_opened(world, monkeypatch
 
 
 def test_a_question_is_paid_in_the_log_before_the_data_is_asked(world, monkeypatch):
-    from sandbox.jobs import questions
+    honest, asked = JobReaders.map_partitions, []
 
-    honest = questions.run_plan
-
-    def spied(plan, parts, **options):
+    def spied(readers, plan, parts, **options):
         assert kinds(world)[-1] == "question.answered"
-        return honest(plan, parts, **options)
+        asked.append(plan)
+        return honest(readers, plan, parts, **options)
 
-    monkeypatch.setattr(questions, "run_plan", spied)
+    monkeypatch.setattr(JobReaders, "map_partitions", spied)
     world.run()
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(("job", "code"), [(SQL_JOB, SQL), (PYTHON_JOB, PROGRAM)], ids=["sql", "python"])
@@ -275,12 +276,10 @@ def test_a_cancelled_program_posts_what_was_answered_and_voids_the_rest(world):
 
 
 def test_a_fault_of_ours_while_measuring_charges_everything_and_nothing_leaves(world, monkeypatch):
-    from sandbox.jobs import questions
-
     def broken(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(questions, "run_plan", broken)
+    monkeypatch.setattr(JobReaders, "map_partitions", broken)
     with pytest.raises(ZeroDivisionError):
         world.run()
     assert posted(world).rho == Fraction(1, 10)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from sandbox.compute.order import WorkOrder
 from sandbox.errors import ReplayMismatchError, SaggarError
 from sandbox.jobs import admit, gate, measuring, questions, settling
 from sandbox.jobs.export import export_bundle
@@ -111,10 +112,10 @@ def test_an_answer_that_cost_less_than_it_should_is_found_at_level_3(world, monk
         def __getattr__(self, name):
             return getattr(self._plan, name)
 
-    real_run, real_measure = questions.run_plan, questions.measure
+    real_of, real_measure = WorkOrder.of, questions.measure
     with monkeypatch.context() as lying:
         lying.setattr(questions, "plan_query", lambda *given: Cheap(honest(*given)))
-        lying.setattr(questions, "run_plan", lambda plan, *a, **k: real_run(plan._plan, *a, **k))
+        lying.setattr(WorkOrder, "of", lambda plan: real_of(plan._plan))
         lying.setattr(questions, "measure", lambda plan, *a, **k: real_measure(plan._plan, *a, **k))
         world.run()
     assert found_at(world, 3).message == "the answers cost another loss than was posted"

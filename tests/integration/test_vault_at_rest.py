@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,23 +93,14 @@ def test_memory_pressure_is_a_clean_refusal_and_nothing_is_spilled(world, own_te
 
 
 def test_an_engine_that_fails_says_nothing_of_values(world, monkeypatch):
-    import duckdb
+    from sandbox.compute import reader
 
-    from sandbox.jobs import questions
+    class Broken(reader.WorkOrder):
+        @classmethod
+        def of(cls, plan):
+            return replace(super().of(plan), sql="SELECT error('failed at Zyxwvut-marker') FROM t")
 
-    real = questions.open_engine
-
-    class Starved:
-        def __init__(self, threads=2):
-            self.connection = real(threads)
-
-        def execute(self, sql):
-            raise duckdb.OutOfMemoryException("failed at Zyxwvut-marker")
-
-        def __getattr__(self, name):
-            return getattr(self.connection, name)
-
-    monkeypatch.setattr(questions, "open_engine", Starved)
+    monkeypatch.setattr(reader, "WorkOrder", Broken)
     with pytest.raises(VaultError, match="the engine failed on a partition") as caught:
         world.run()
     assert caught.value.code == "vault.engine"

@@ -22,6 +22,7 @@ from sandbox.jobs.line import run_job
 from sandbox.ledger.store import Ledger
 from sandbox.service import compose, documents, files
 from tests.conftest import PROGRAM, PYTHON_JOB, SQL, SQL_JOB, World
+from tests.support.readers import shared_readers
 
 _CODE = {"sql": (SQL_JOB, SQL), "python": (PYTHON_JOB, PROGRAM)}
 
@@ -104,6 +105,11 @@ def serve(request: dict[str, Any], say: Callable[..., None]) -> None:
 
 def main() -> None:
     assert compose
+    with shared_readers():
+        serve_all()
+
+
+def serve_all() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         reading, writing = os.pipe()

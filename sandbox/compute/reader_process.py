@@ -1,0 +1,191 @@
+"""The process that reads for a job: `python -m sandbox.compute.reader_process SOCKET WORKERS`.
+
+It is executed afresh, imports what it needs, gives up what it does not, and then only forks: one child for each job.
+No key and no row was ever in its memory, so a child begins with neither, and gets the keys of the admitted columns of
+its own job and no others.  A child ends when its job hangs up; it is killed when this process ends, which ends when the
+engine hangs up, however the engine died.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+from sandbox.compute.confine import confine_parent, confine_reader
+from sandbox.compute.frames import Channel, HungUpError
+from sandbox.compute.order import WorkOrder, failure_bytes, part_of
+from sandbox.compute.paired import gathered
+from sandbox.compute.run import open_engine
+from sandbox.crypto.suites import suite
+from sandbox.errors import SealBrokenError, VaultError
+from sandbox.model.canonical import canonical_bytes, parse_canonical
+from sandbox.model.keys import SuiteName
+from sandbox.privacy.partials import Partials, add_partials
+from sandbox.vault.handed import HandedPartition
+
+REQUEST_BYTES_MAX: Final = 1 << 26
+DESCRIPTORS_MAX: Final = 1 << 14
+READY, NEXT, READER, DONE = b"ready", b"next", b"reader", b"done"
+
+
+class Question:
+    """One order, and the sum of what its partitions gave so far.  Shared by the threads that add to it."""
+
+    def __init__(self, order: WorkOrder) -> None:
+        self.order = order
+        self._lock = threading.Lock()
+        self._sum = Partials(order.plan, {})
+        self._failure: tuple[int, bytes] | None = None
+
+    def add(self, part: Partials) -> None:
+        """Add the integers of one partition."""
+        with self._lock:
+            self._sum = add_partials(self.order.plan, (self._sum.cells.items(), part.cells.items()))
+
+    def fail(self, number: int, reply: bytes) -> None:
+        """Remember the failure of a partition; that of the first one is told, whichever thread was faster."""
+        with self._lock:
+            if self._failure is None or number < self._failure[0]:
+                self._failure = (number, reply)
+
+    def reply(self) -> bytes:
+        """Return the reply to the whole question."""
+        with self._lock:
+            return canonical_bytes(self._sum.to_record()) if self._failure is None else self._failure[1]
+
+
+class Reading:
+    """One job: the engine's frames come in on the main thread, partitions are opened and summed by the others.
+
+    Args:
+        wire: the job's socket.
+        workers: how many threads, with an engine of one thread each.
+        memory_mib: the memory of each engine.
+    """
+
+    def __init__(self, wire: socket.socket, workers: int, memory_mib: int) -> None:
+        self._memory_mib = memory_mib
+        self._channel = Channel(wire)
+        self._sending = threading.Lock()
+        self._waiting: queue.Queue[tuple[Question, dict[str, Any], list[int]]] = queue.Queue()
+        for _ in range(workers):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def serve(self) -> None:
+        """Answer until the engine hangs up."""
+        question: Question | None = None
+        while True:
+            payload, descriptors = self._channel.receive(REQUEST_BYTES_MAX, DESCRIPTORS_MAX)
+            request = parse_canonical(payload)
+            if "order" in request:
+                question = Question(WorkOrder.parse(canonical_bytes(request["order"])))
+            elif question is None:
+                raise HungUpError("a partition came before its order")
+            elif "tables" in request:
+                self._waiting.put((question, request, descriptors))
+            else:
+                self._waiting.join()
+                self._send(question.reply())
+
+    def _send(self, payload: bytes) -> None:
+        with self._sending:
+            self._channel.send(payload)
+
+    def _work(self) -> None:
+        engine = open_engine(threads=1, memory_mib=self._memory_mib)
+        while True:
+            question, request, descriptors = self._waiting.get()
+            try:
+                question.add(_run(engine, question.order, request, descriptors))
+            except SealBrokenError as error:
+                question.fail(request["partition"], failure_bytes(error.code, str(error.details["object"])))
+            except VaultError as error:
+                question.fail(request["partition"], failure_bytes(error.code))
+            except Exception:  # noqa: BLE001 - whatever else happens is told by a constant, and never by its words
+                question.fail(request["partition"], failure_bytes("vault.engine"))
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            del question, request, descriptors
+            self._send(DONE)
+            self._waiting.task_done()
+
+
+def _run(engine: Any, order: WorkOrder, request: dict[str, Any], descriptors: list[int]) -> Partials:
+    tables, left = [], iter(descriptors)
+    for records in request["tables"]:
+        parts = []
+        for handed in map(HandedPartition.parse, records):
+            sealed = [_read(next(left), column.length) for column in handed.columns]
+            parts.append(handed.open(sealed, dictionaries=True))
+        tables.append(gathered(parts))
+    return order.run(engine, part_of(tables))
+
+
+def _read(descriptor: int, length: int) -> bytes:
+    """Return all bytes of a sealed object; one byte more than expected is enough to tell that it is too long."""
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read(length + 1)
+
+
+def serve_job(wire: socket.socket, parent: int, workers: int, memory_mib: int) -> None:
+    """Serve one job and end this process, whatever happens."""
+    try:
+        confine_reader(parent)
+        Reading(wire, workers, memory_mib).serve()
+    finally:
+        os._exit(0)
+
+
+def warm_up() -> None:
+    """Import what the first question would import, and let the ciphers pass their known answers."""
+    for module in ("pandas", "pyarrow.dataset", "pyarrow.parquet"):
+        importlib.import_module(module)
+    for name in SuiteName:
+        suite(name)
+
+
+def _memory_mib() -> int:
+    """Return what DuckDB would give one engine; it reads files to find out, so a confined process cannot ask it."""
+    engine = open_engine(threads=1)
+    amount, unit = engine.execute("SELECT current_setting('memory_limit')").fetchone()[0].split()
+    engine.close()
+    return int(float(amount) * {"MiB": 1, "GiB": 1 << 10, "TiB": 1 << 20}[unit])
+
+
+def main(control: socket.socket, workers: int) -> None:
+    """Fork one reader for each request, until the engine hangs up."""
+    warm_up()
+    memory_mib = max(64, _memory_mib() // workers)
+    if threads := len(list(Path("/proc/self/task").iterdir())) - 1:
+        raise RuntimeError(f"libraries started {threads} threads, so this process cannot fork")
+    confine_parent()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries readers; the engine holds handles on them
+    control.send(READY)
+    parent = os.getpid()
+    while control.recv(len(NEXT)) == NEXT:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        child = os.fork()
+        if child == 0:
+            control.close()
+            ours.close()
+            serve_job(theirs, parent, workers, memory_mib)
+        handle = os.pidfd_open(child)
+        socket.send_fds(control, [READER], [ours.fileno(), handle])
+        os.close(handle)
+        ours.close()
+        theirs.close()
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    with socket.socket(fileno=int(sys.argv[1])) as line:
+        main(line, int(sys.argv[2]))
