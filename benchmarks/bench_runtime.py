@@ -31,6 +31,10 @@ from sandbox.runtime.host.zygote_process import ZygoteProcess
 from tests.conftest import PROGRAM, PYTHON_JOB, SQL, SQL_JOB, World, build_world
 
 PANDAS = "import pandas as pd\ndef analyze(data):\n    return {'n': float(pd.Series([1.0, 2.0]).mean())}\n"
+SCIENCE = (
+    "from sklearn.linear_model import LinearRegression\ndef analyze(data):\n"
+    "    return {'n': float(LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0]).coef_[0])}\n"
+)
 NOTHING = "def analyze(data):\n    return {}\n"
 PLAIN_IMPORTS = "import numpy, pandas, pyarrow"
 PLAIN_JOB = f"{PLAIN_IMPORTS}; pandas.Series([1.0, 2.0]).mean()"
@@ -72,7 +76,9 @@ def bench_start(host: GuestHost, rounds: int = 15) -> bool:
         "fresh python, and one pandas mean": lambda: fresh(PLAIN_JOB),
         "guest, walls up, nothing to do": lambda: host.run(Program(NOTHING, {}, bytes(32)), _no_answer),
         "guest, walls up, one pandas mean": lambda: host.run(Program(PANDAS, {}, bytes(32)), _no_answer),
+        "guest with scikit-learn, one regression": lambda: host.run(Program(SCIENCE, {}, bytes(32)), _no_answer),
     }  # fmt: skip
+    host.check(SCIENCE)  # its zygote starts at the first use
     times: dict[str, list[float]] = {name: [] for name in acts}
     for _ in range(rounds):
         for name, act in acts.items():

@@ -55,6 +55,7 @@ class _Layout:
 
     width: int
     unit: int
+    others: tuple[int, ...]
     columns: tuple[int, ...]
     exclusions: tuple[int, ...]
 
@@ -66,6 +67,7 @@ class CsvSource:
         path: the file.
         description: what the department declared.
         tokeniser: gives the keyed tokens of the privacy unit's key.
+        others: the same for each further kind of unit that the description protects.
         encoding: `utf-8`, `utf-8-sig` or `gb18030`; a byte-order mark in the file comes first.
         member: the member of an archive; None for its only one.
         delimiter: one character.
@@ -78,7 +80,7 @@ class CsvSource:
         path: Path,
         description: DatasetDescription,
         tokeniser: Tokens,
-        *,
+        *others: Tokens,
         encoding: str = "utf-8",
         member: str | None = None,
         delimiter: str = ",",
@@ -89,7 +91,9 @@ class CsvSource:
             raise AssertionError("a batch has at least one row")
         self._path = path
         self._description = description
-        self._tokeniser = tokeniser
+        self._tokenisers = (tokeniser, *others)
+        if len(others) != len(description.also_protects):
+            raise AssertionError("a tokeniser for each kind of unit")
         self._encoding = encoding
         self._member = member
         self._delimiter = delimiter
@@ -145,7 +149,7 @@ class CsvSource:
         self._finished = None
         tally = _Tally(excluded=[0] * len(self._description.exclusions))
         readers = [ColumnReader(column) for column in self._description.columns]
-        units = UnitReader()
+        units = [UnitReader() for _ in self._tokenisers]
         with open_lines(self._path, self._member, self._encoding) as (lines, encoding):
             tally.encoding = encoding
             # Strict: a stray quote may not silently swallow the rows after it.
@@ -185,6 +189,7 @@ class CsvSource:
         return _Layout(
             width=len(header),
             unit=place(self._description.unit.column, "the privacy unit's key column"),
+            others=tuple(place(o.column, "the other unit's key column") for o in self._description.also_protects),
             columns=tuple(place(column.source, "column") for column in self._description.columns),
             exclusions=tuple(place(rule.column, "exclusion column") for rule in self._description.exclusions),
         )
@@ -237,7 +242,7 @@ class CsvSource:
         numbers: list[int],
         layout: _Layout,
         readers: list[ColumnReader],
-        units: UnitReader,
+        units: list[UnitReader],
         tally: _Tally,
     ) -> pa.RecordBatch | None:
         for index, (place, out) in enumerate(zip(layout.exclusions, self._excluded_values, strict=True)):
@@ -247,13 +252,14 @@ class CsvSource:
         if not rows:
             return None
         fields = list(zip(*rows, strict=True))
-        keys = list(map(units.__getitem__, fields[layout.unit]))
+        places = (layout.unit, *layout.others)
+        keys = [list(map(reader.__getitem__, fields[at])) for reader, at in zip(units, places, strict=True)]
         values = [
             list(map(reader.__getitem__, fields[place])) for reader, place in zip(readers, layout.columns, strict=True)
         ]
         whole = self._whole_rows(fields, numbers, layout, readers, units, tally)
         if whole is not None:
-            keys = list(compress(keys, whole))
+            keys = [list(compress(column, whole)) for column in keys]
             values = [list(compress(column, whole)) for column in values]
         for reader, place in zip(readers, layout.columns, strict=True):
             name, texts = reader.column.name, fields[place] if whole is None else compress(fields[place], whole)
@@ -262,9 +268,10 @@ class CsvSource:
                 tally.clamped[name] = tally.clamped.get(name, 0) + sum(map(reader.clamped.__contains__, seen))
                 tally.nulls[name] = tally.nulls.get(name, 0) + sum(map(reader.missing.__contains__, seen))
             reader.forget_if_large()
-        units.forget_if_large()
-        tally.sealed += len(keys)
-        return self._batch(keys, values) if keys else None
+        for reader_of_units in units:
+            reader_of_units.forget_if_large()
+        tally.sealed += len(keys[0])
+        return self._batch(keys, values) if keys[0] else None
 
     @staticmethod
     def _whole_rows(
@@ -272,12 +279,12 @@ class CsvSource:
         numbers: list[int],
         layout: _Layout,
         readers: list[ColumnReader],
-        units: UnitReader,
+        units: list[UnitReader],
         tally: _Tally,
     ) -> list[bool] | None:
         """Return which rows are whole, or None where all are; note the others under their first fault."""
         whole = [True] * len(numbers)
-        faults = [(units.broken, layout.unit, "")]
+        faults = [(reader.broken, at, "") for reader, at in zip(units, (layout.unit, *layout.others), strict=True)]
         faults += [
             (reader.broken, place, reader.column.name) for reader, place in zip(readers, layout.columns, strict=True)
         ]
@@ -290,12 +297,13 @@ class CsvSource:
                     tally.note_broken(broken[text], column, numbers[index])
         return None if all(whole) else whole
 
-    def _batch(self, keys: list[str], values: list[list[int | str | bool | None]]) -> pa.RecordBatch:
-        distinct = list(dict.fromkeys(keys))
-        tokens = dict(zip(distinct, np.asarray(self._tokeniser.tokens(distinct)).tolist(), strict=True))
-        schema = self.schema
-        arrays = [pa.array([tokens[key] for key in keys], schema.field(UNIT_COLUMN).type)]
-        arrays += [pa.array(column, schema.field(index).type) for index, column in enumerate(values, start=1)]
+    def _batch(self, keys: list[list[str]], values: list[list[int | str | bool | None]]) -> pa.RecordBatch:
+        schema, arrays = self.schema, []
+        for tokeniser, column in zip(self._tokenisers, keys, strict=True):
+            distinct = list(dict.fromkeys(column))
+            tokens = dict(zip(distinct, np.asarray(tokeniser.tokens(distinct)).tolist(), strict=True))
+            arrays.append(pa.array([tokens[key] for key in column], schema.field(UNIT_COLUMN).type))
+        arrays += [pa.array(column, schema.field(index).type) for index, column in enumerate(values, start=len(keys))]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _check_broken(self, tally: _Tally, rows: int) -> None:

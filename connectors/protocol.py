@@ -52,10 +52,11 @@ class Source(Protocol):
 
 
 def storage_schema(description: DatasetDescription) -> pa.Schema:
-    """Return the schema of a description's batches.
+    """Return the schema of a description's batches: tokens of the unit and of other units, then the columns in order.
 
     Numbers are int64 counts of the column's resolution, dates are days, categories and text are UTF-8.
     """
     fields = [pa.field(UNIT_COLUMN, pa.int64(), nullable=False)]
+    fields += [pa.field(other.token_column, pa.int64(), nullable=False) for other in description.also_protects]
     fields += [pa.field(column.name, _TYPES[column.kind], nullable=column.nullable) for column in description.columns]
     return pa.schema(fields)

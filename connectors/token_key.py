@@ -1,14 +1,16 @@
 """The token key that a vault lends to a department, so that identifiers become tokens before anything travels.
 
-The key of a dataset's tokens is drawn in the vault.  The department whose dataset it is gets it sealed to its own key
-and signed by the sandbox; it learns nothing by it that it does not have, for the identifiers are its own.  Nobody on
-the way learns it, and the vault never sees an identifier.
+The key of the tokens of one kind of unit is drawn in the vault.  A department that keeps such identifiers gets it
+sealed to its own key and signed by the sandbox.  Nobody on the way learns it, and the vault never sees an identifier.
+Departments that hold the key of one kind replace equal identifiers by equal tokens, which is what joins their datasets;
+what that lets them do with each other's tokens is in `docs/adr/0012-one-token-key-a-unit-kind.md`.
 """
 
 from __future__ import annotations
 
 import base64
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,12 +32,12 @@ class TokenKey:
     """A token key in its department's hands.
 
     Attributes:
-        dataset: whose identifiers it is for.
+        unit_kind: whose identifiers it is for (`patient`).
         check: its check value, which batches carry.
         secret: the key.
     """
 
-    dataset: str
+    unit_kind: str
     check: str
     secret: bytes = field(repr=False)
 
@@ -44,49 +46,49 @@ class TokenKey:
         return Tokeniser(self.secret)
 
 
-def issue_token_key(secret: bytes, dataset: str, department: PublicKey, *, signer: PrivateKey, at: str) -> bytes:
-    """Return the file that carries a dataset's token key to its department."""
+def issue_token_key(secret: bytes, unit_kind: str, department: PublicKey, *, signer: PrivateKey, at: str) -> bytes:
+    """Return the file that carries the token key of a kind of unit to a department."""
     words = {
         "v": 1,
         "kind": "saggar.token_key",
-        "dataset": dataset,
+        "unit_kind": unit_kind,
         "department": department.key_id,
         "check": token_check(secret),
         "at": at,
-        "sealed": base64.b64encode(seal_to(department, secret, _context(dataset))).decode(),
+        "sealed": base64.b64encode(seal_to(department, secret, _context(unit_kind))).decode(),
     }
     signature = sign(signer, SIGNING_CONTEXT, canonical_bytes(words))
     return canonical_bytes({"token_key": words, "signature": signature.to_record()})
 
 
-def open_token_key(raw: bytes, dataset: str, key: PrivateKey, vault: PublicKey) -> TokenKey:
+def open_token_key(raw: bytes, unit_kind: str, key: PrivateKey, vault: PublicKey) -> TokenKey:
     """Return the token key of a file, as its department opens it.
 
     Raises:
-        KeyUnavailableError: it is another dataset's or department's, or is not signed by this vault
+        KeyUnavailableError: it is another kind's or department's, or is not signed by this vault
             (`vault.key_unavailable.token_key`).
     """
     try:
         stored = parse_canonical(raw)
         words: dict[str, Any] = stored["token_key"]
         sealed, signature = decode_base64(words["sealed"]), Signature.parse(stored["signature"])
-        kind, of, to, check = words["kind"], words["dataset"], words["department"], words["check"]
+        kind, of, to, check = words["kind"], words["unit_kind"], words["department"], words["check"]
     except (SaggarError, KeyError, TypeError) as error:
         raise _refused("is damaged or no token key") from error
-    if kind != "saggar.token_key" or of != dataset:
-        raise _refused(f"is not for the dataset `{dataset}`")
+    if kind != "saggar.token_key" or of != unit_kind:
+        raise _refused(f"is not for units of the kind `{unit_kind}`")
     if to != key.public.key_id:
         raise _refused(f"was issued to another key than `{key.public.name}`")
     if vault.role is not Role.SANDBOX:
         raise _refused("cannot be checked: the key named as the vault's is not a sandbox's")
     try:
         verify_signature(vault, SIGNING_CONTEXT, canonical_bytes(words), signature)
-        secret = open_sealed(key, sealed, _context(dataset))
+        secret = open_sealed(key, sealed, _context(unit_kind))
     except SaggarError as error:
         raise _refused("is not signed by this vault, or was altered") from error
     if not hmac.compare_digest(token_check(secret), str(check)):
         raise _refused("does not hold the key that it names")
-    return TokenKey(dataset, token_check(secret), secret)
+    return TokenKey(unit_kind, token_check(secret), secret)
 
 
 def token_check(secret: bytes) -> str:
@@ -94,13 +96,18 @@ def token_check(secret: bytes) -> str:
     return suite(SuiteName.GM).mac(secret, b"saggar/token-check/1")[:_CHECK_BYTES].hex()
 
 
-def _context(dataset: str) -> str:
-    return f"saggar/token-key/{dataset}"
+def batch_check(checks: Sequence[str]) -> str:
+    """Return what a batch carries of the token keys of its kinds of units, the one that bounds rows first."""
+    return "+".join(checks)
+
+
+def _context(unit_kind: str) -> str:
+    return f"saggar/token-key/{unit_kind}"
 
 
 def _refused(why: str) -> KeyUnavailableError:
     return KeyUnavailableError(
         f"the token key {why}",
-        hint="ask the vault's operator for one: `saggar keys issue-token-key DATASET --to NAME`",
+        hint="ask the vault's operator for one: `saggar keys issue-token-key KIND --to NAME`",
         code="vault.key_unavailable.token_key",
     )

@@ -28,6 +28,9 @@ def add_to(keys: typer.Typer) -> None:
     )(destroy_share)
     keys.command(epilog="Example: saggar keys rotate --dataset hospital")(rotate)
     keys.command(epilog="Example: saggar keys passphrase")(passphrase)
+    keys.command(name="second-factor", epilog="Example: saggar keys second-factor /media/key/saggar.factor")(
+        second_factor
+    )
 
 
 @told
@@ -144,6 +147,32 @@ def passphrase() -> None:
     with opened_keys("keys passphrase") as keys:
         change_passphrase(keys, new_passphrase("sandbox"))
     console.print("changed; backups from before still open under the old passphrase")
+
+
+@told
+def second_factor(
+    path: Annotated[Path | None, typer.Argument(help="A new file on another medium.")] = None,
+    none: Annotated[bool, typer.Option("--none", help="Need the passphrase alone from now on.")] = False,
+    yes: YesOption = False,
+) -> None:
+    """Need a secret on another medium beside the passphrase, a fresh one each time 第二要素."""
+    from sandbox.service.ceremonies import set_second_factor
+
+    if (path is None) != none:
+        raise InputError(
+            "name the new file, or no second factor", hint="give a path, or `--none`", code="input.second_factor"
+        )
+    if none:
+        console.print("Without a second factor, old backups open for whoever remembers the passphrase of their day.")
+    confirm("remove the second factor" if none else f"draw a new second factor at {path}", yes)
+    phrase = passphrase_for("sandbox")
+    with opened_keys("keys second-factor", phrase) as keys:
+        set_second_factor(keys, path, passphrase=phrase)
+    if none:
+        console.print("the passphrase alone opens the vault now")
+        return
+    console.print(f"the vault opens with the passphrase and [bold]{path}[/] together; the one before is destroyed")
+    console.print("never back it up together with the state directory; the custodians' shares replace it if it is lost")
 
 
 @contextmanager

@@ -66,9 +66,9 @@ def ingest(
     ):
         task = bar.add_task("reading and sealing 封装", total=None)
 
-        def rows(tokeniser: Any) -> Any:
+        def rows(*tokenisers: Any) -> Any:
             reader = CsvSource(
-                source, described, tokeniser, encoding=encoding, progress=lambda n: bar.update(task, completed=n)
+                source, described, *tokenisers, encoding=encoding, progress=lambda n: bar.update(task, completed=n)
             )
             reports.append(reader)
             return reader

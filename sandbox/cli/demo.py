@@ -118,8 +118,8 @@ class Firing:
         described = load_description(self._text("hospital.yaml"), "hospital.yaml")
         sources: list[CsvSource] = []
 
-        def rows(tokeniser: Any) -> CsvSource:
-            sources.append(CsvSource(self._examples / "encounters.csv.zip", described, tokeniser))
+        def rows(*tokenisers: Any) -> CsvSource:
+            sources.append(CsvSource(self._examples / "encounters.csv.zip", described, *tokenisers))
             return sources[0]
 
         with self._engine() as engine:

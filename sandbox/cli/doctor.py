@@ -78,6 +78,22 @@ def _state_report() -> dict[str, str]:
     try:
         with open_records(session.state) as records:
             records.ledger.check_tree()
-            return {"directory": str(session.state), "log": f"{records.ledger.size} entries, both trees whole"}
+            log = f"{records.ledger.size} entries, both trees whole"
+        return {"directory": str(session.state), "log": log, "second factor": _factor_report()}
     except SaggarError as error:
         return {"directory": str(session.state), "log": f"{error.message} ({error.code})"}
+
+
+def _factor_report() -> str:
+    from sandbox.errors import SaggarError
+    from sandbox.service.config import Layout
+    from sandbox.service.second_factor import factor_path, factors_at_hand
+
+    layout = Layout(session.state)
+    path = factor_path(layout)
+    if path is None:
+        return "none, so an old backup opens for whoever remembers its passphrase; see `saggar keys second-factor`"
+    try:
+        return f"at {path}" if factors_at_hand(layout) else f"at {path}, which is not here now"
+    except SaggarError as error:
+        return f"at {path}: {error.message}"

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from sandbox import __version__
-from sandbox.cli import audit, datasets, demo, destruction, doctor, owner_half, setup, source, vault_cmd, work
+from sandbox.cli import (
+    audit,
+    datasets,
+    demo,
+    destruction,
+    doctor,
+    owner_half,
+    rehearsal,
+    setup,
+    source,
+    vault_cmd,
+    work,
+)
 from sandbox.cli.session import session
 
 _EPILOG = (
@@ -52,6 +64,7 @@ def options(
 setup.add_to(app)
 datasets.add_to(app)
 work.add_to(app)
+rehearsal.add_to(app)
 audit.add_to(app)
 source.add_to(app, setup.keys)
 owner_half.add_to(setup.keys)

@@ -9,12 +9,14 @@ from rich.text import Text
 
 from sandbox.jobs.quoting import AccountLine, JobQuote
 from sandbox.model.blocks_question import BlockStatistic
-from sandbox.model.exact import decimal_text
+from sandbox.model.exact import decimal_text, format_exact
 from sandbox.model.job import CellKind
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.question import Answer, ColumnRole
 from sandbox.privacy.accounting import people_loss
 from sandbox.privacy.blocks_quote import QuotedBlocks
+from sandbox.privacy.models.asking import COUNT_SHARE
+from sandbox.privacy.models.expecting import QuotedModel
 
 _BAR_WIDTH = 24
 
@@ -89,6 +91,8 @@ def quote_tables(quote: JobQuote) -> list[Table | Text]:
         parts.append(Text(f"keys: {keys.get(q.keys, q.keys)}; bound: {q.bounding}"))
         parts += [Text(f"note: {note}") for note in q.notes]
     parts += [_blocks_table(quotes) for quotes in quote.blocks]
+    if quote.model is not None:
+        parts += _model_parts(quote.model)
     if quote.needed is not None:
         needed = quote.needed.to_record()
         parts.append(
@@ -103,6 +107,28 @@ def quote_tables(quote: JobQuote) -> list[Table | Text]:
         Text.assemble(word, f" by clause {clauses}" if quote.decision.allowed is quote.allowed else " by the budget")
     )
     return parts
+
+
+def _model_parts(model: QuotedModel) -> list[Table | Text]:
+    """Return what a model would be worth, and how many rows it wants."""
+    table = Table(title=f"how good the {model.kind} model would be 预计精度", title_justify="left")
+    for heading in ("name 名称", "of 对象", "for 适用", "standard error of the noise 噪声标准误"):
+        table.add_column(heading)
+    if any(found.what == "coefficient" for found in model.expected):
+        table.caption = "taking features as spread evenly between their bounds: narrow ones err more"
+    for found in model.expected:
+        size = f"some {found.rows:,} rows" if found.rows else "each"
+        table.add_row(found.name, found.what, size, f"{found.standard_error:,.4g}")
+    parts: list[Table | Text] = [table]
+    if model.needed is not None:
+        parts.append(
+            Text(
+                f"it wants some {model.needed:,} {model.counted}, counted first with noise; with fewer it is refused, "
+                f"for {format_exact(COUNT_SHARE)} of the loss 样本不足时拒绝"
+            )
+        )
+    parts.append(Text(f"it asks {model.questions} questions"))
+    return parts + [Text(f"note: {note}") for note in model.notes]
 
 
 def _blocks_table(quotes: tuple[QuotedBlocks, ...]) -> Table:
@@ -158,6 +184,8 @@ def _number(value: Any) -> float:
 
 
 def _key(value: Any) -> str:
+    if value == "(total)":
+        return "(total 合计)"
     return "(missing 缺失)" if value is None else str(value)
 
 

@@ -42,11 +42,29 @@ def init(
         SuiteName.GM
     ),
     origin: Annotated[str, typer.Option(help="The log's name in checkpoints.")] = "saggar.local/log",
+    second_factor: Annotated[
+        Path | None,
+        typer.Option(help="A new file on another medium, needed beside the passphrase and in no backup 第二要素."),
+    ] = None,
+    objects: Annotated[str | None, typer.Option(help="Keep sealed objects at s3://bucket/prefix 对象存储.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="With --objects: the store's address.")] = None,
+    region: Annotated[str | None, typer.Option(help="With --objects: the store's region.")] = None,
+    credentials: Annotated[
+        Path | None, typer.Option(help="With --objects: a credentials file outside the state. Default: environment.")
+    ] = None,
 ) -> None:
     """Make a state directory: an empty vault, a new log, the sandbox's key and a local witness with its own."""
     from sandbox.service.compose import initialise
+    from sandbox.service.object_store import objects_config
 
-    initialise(session.state, suite=suite, passphrase=passphrase_for("sandbox"), origin=origin)
+    initialise(
+        session.state,
+        suite=suite,
+        passphrase=passphrase_for("sandbox"),
+        origin=origin,
+        second_factor=second_factor,
+        objects=objects_config(objects, endpoint, region, credentials),
+    )
     console.print(f"made [bold]{session.state}[/] with suite [bold]{suite.value}[/]")
     console.print("next: [cyan]saggar keys new NAME --role operator[/] (and agency, department, auditor)")
 

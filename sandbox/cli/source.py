@@ -10,7 +10,7 @@ import typer
 from sandbox.cli.custody import open_key, read_file, registered
 from sandbox.cli.datasets import quality_table, read_text
 from sandbox.cli.session import console, passphrase_for, print_json, session, told
-from sandbox.errors import FileFormatError
+from sandbox.errors import FileFormatError, InputError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.digest import short
 from sandbox.model.keys import PublicKey, SuiteName
@@ -21,12 +21,12 @@ def add_to(app: typer.Typer, keys: typer.Typer) -> None:
     app.command(
         name="seal-source",
         epilog="Example: saggar seal-source hospital.yaml encounters.csv --to vault.pub --as health.key "
-        "--token-key hospital.token --out batch.sealed",
+        "--token-key patient.token --out batch.sealed",
     )(seal_source)
     app.command(epilog="Example: saggar receive batch.sealed")(receive)
     keys.command(epilog="Example: saggar keys public sandbox --out vault.pub")(public)
     keys.command(
-        name="issue-token-key", epilog="Example: saggar keys issue-token-key hospital --to health --out hospital.token"
+        name="issue-token-key", epilog="Example: saggar keys issue-token-key patient --to health --out patient.token"
     )(issue_token_key)
 
 
@@ -36,7 +36,9 @@ def seal_source(
     source: Annotated[Path, typer.Argument(help="A CSV file, or a .zip with one CSV file in it.")],
     to: Annotated[Path, typer.Option(help="The vault's public key (vault.pub).")],
     as_key: Annotated[Path, typer.Option("--as", help="The department's key file.")],
-    token_key: Annotated[Path, typer.Option("--token-key", help="The dataset's token key, issued to the department.")],
+    token_key: Annotated[
+        list[Path], typer.Option("--token-key", help="The token key of the unit's kind; for each further kind another.")
+    ],
     out: Annotated[Path, typer.Option(help="Where the sealed batch goes.")],
     encoding: Annotated[str, typer.Option(help="utf-8, utf-8-sig or gb18030.")] = "utf-8",
     as_json: Annotated[bool, typer.Option("--json", help="Print the quality report as JSON.")] = False,
@@ -44,7 +46,7 @@ def seal_source(
     """Check, tokenise, seal and sign a batch at the department, before it travels 源头封装."""
     from connectors.csv_source import CsvSource
     from connectors.sealed_batch import seal_batch
-    from connectors.token_key import open_token_key
+    from connectors.token_key import batch_check, open_token_key
     from sandbox.model.load_description import load_description
     from sandbox.service.clock import SystemClock
 
@@ -53,15 +55,22 @@ def seal_source(
         raise FileFormatError(f"source file `{source}` is not there", hint="check the path", code="input.file.missing")
     vault = PublicKey.parse(parse_canonical(read_file(to)))
     department = open_key(as_key)
-    key = open_token_key(read_file(token_key), described.dataset, department, vault)
-    reader = CsvSource(source, described, key.tokeniser(), encoding=encoding)
+    if len(token_key) != len(described.unit_kinds):
+        raise InputError(
+            f"{len(token_key)} token keys are given for {len(described.unit_kinds)} kinds of units",
+            hint=f"give `--token-key` for {', then '.join(described.unit_kinds)}",
+            code="input.token_keys",
+        )
+    pairs = zip(token_key, described.unit_kinds, strict=True)
+    keys = [open_token_key(read_file(path), kind, department, vault) for path, kind in pairs]
+    reader = CsvSource(source, described, *(key.tokeniser() for key in keys), encoding=encoding)
     digest = seal_batch(
         reader,
         described,
         out,
         recipient=vault,
         department=department,
-        token_key=key.check,
+        token_key=batch_check([key.check for key in keys]),
         at=SystemClock().now(),
     )
     report = reader.report()
@@ -114,11 +123,11 @@ def public(
 
 @told
 def issue_token_key(
-    dataset: Annotated[str, typer.Argument(help="The dataset whose identifiers become tokens.")],
+    kind: Annotated[str, typer.Argument(help="The kind of unit whose identifiers become tokens, as in patient.")],
     to: Annotated[str, typer.Option(help="The department's key name.")],
     out: Annotated[Path, typer.Option(help="Where the sealed token key goes.")],
 ) -> None:
-    """Seal a dataset's token key to its department, which tokenises before it sends 下发令牌密钥."""
+    """Seal the token key of a kind of unit to a department, which tokenises before it sends 下发令牌密钥."""
     from sandbox.jobs.intake import token_key_for
     from sandbox.service.compose import open_engine
     from sandbox.service.files import write_durably
@@ -127,6 +136,6 @@ def issue_token_key(
     with open_engine(
         session.state, passphrase=passphrase_for("sandbox"), purpose="keys issue-token-key", wait_s=session.wait_s
     ) as engine:
-        raw = token_key_for(engine, dataset, department)
+        raw = token_key_for(engine, kind, department)
     write_durably(out, raw)
-    console.print(f"the token key of [bold]{dataset}[/] is in {out}; only [bold]{to}[/] opens it")
+    console.print(f"the token key of [bold]{kind}[/] is in {out}; only [bold]{to}[/] opens it")

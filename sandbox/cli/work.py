@@ -225,6 +225,8 @@ def read_job(
         )
     if job is not None:
         parsed = load_job(read_text(job), job.name)
+        if parsed.model is not None:
+            return Asked(parsed, parsed.model.to_text())
         return Asked(parsed, read_text(job.parent / parsed.code))
     return Asked(question_job(records, epsilon, delta, agreement, rows), str(sql))
 

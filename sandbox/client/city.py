@@ -62,6 +62,10 @@ class Transport(Protocol):
         """Return the quote's record."""
         ...
 
+    def rehearse(self, spec: JobSpec, code: str) -> dict[str, Any]:
+        """Return the record of the job's rehearsal on made-up rows."""
+        ...
+
     def run(self, spec: JobSpec, code: str, signature: Signature) -> tuple[bytes, str]:
         """Return the release's bytes and its receipt."""
         ...
@@ -154,6 +158,11 @@ class City:
         """Return what a question would cost and how good its answer would be; costs nothing."""
         spec = self._transport.specify(Asked(sql, epsilon, delta, rows, again=False))
         return self._transport.quote(spec, sql)
+
+    def rehearse(self, sql: str, *, epsilon: str, delta: str = "1e-7", rows: int | None = None) -> dict[str, Any]:
+        """Return how a question would go on made-up rows, marked as such; spends, opens and logs nothing."""
+        spec = self._transport.specify(Asked(sql, epsilon, delta, rows, again=False))
+        return self._transport.rehearse(spec, sql)
 
     def ask(
         self, sql: str, *, epsilon: str, delta: str = "1e-7", rows: int | None = None, again: bool = False

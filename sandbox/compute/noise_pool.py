@@ -69,6 +69,13 @@ class ThreadedNoise:
                 released |= part
         return released
 
+    def top(self, scores: Sequence[int], *, count: int, scale: Fraction, rho: Fraction) -> list[int]:
+        """Return the places of the largest noisy scores: one draw over all candidates, which is not split.
+
+        Privacy: as the source's.
+        """
+        return self._source.top(scores, count=count, scale=scale, rho=rho)
+
 
 def _piece_size(length: int, workers: int) -> int:
     # A few pieces a worker, so that a slow core does not hold up the others.

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from sandbox.compute.paired import Pair
 from sandbox.compute.run import Statement, open_engine, run_partition, run_partitions
 from sandbox.errors import CanonicalError, VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
@@ -21,7 +22,7 @@ from sandbox.privacy.layout import PLAIN, Layout
 from sandbox.privacy.partials import Partials, add_partials
 from sandbox.privacy.plan import Plan
 
-_ORDER_FIELDS = {"v", "plan", "sql", "columns", "width", "statistics", "layout"}
+_ORDER_FIELDS = {"v", "plan", "sql", "columns", "second", "width", "statistics", "layout"}
 _PARTIALS_FIELDS = {"v", "plan", "cells"}
 _FAILURES = {
     "vault.partition": "a partition is not what the plan reads",
@@ -39,6 +40,7 @@ class WorkOrder:
         columns: what the partition must carry besides `_unit` and `_rank`.
         width: how many group keys a row of the result begins with.
         statistics: how many integers follow.
+        second: what the right table of a join must carry besides `_unit` and `_rank`; None where there is no join.
         layout: what else the statement asks of the partition.
     """
 
@@ -47,21 +49,24 @@ class WorkOrder:
     columns: tuple[str, ...]
     width: int
     statistics: int
+    second: tuple[str, ...] | None = None
     layout: Layout = PLAIN
 
     @classmethod
     def of(cls, plan: Plan) -> WorkOrder:
         """Return the order of a plan."""
-        return cls(plan.digest(), plan.sql, plan.columns, plan.key_width, plan.row_width, plan.layout)
+        second = None if plan.second is None else plan.second.columns
+        return cls(plan.digest(), plan.sql, plan.columns, plan.key_width, plan.row_width, second, plan.layout)
 
     def to_bytes(self) -> bytes:
         """Return the order as canonical bytes."""
         return canonical_bytes(
             {
-                "v": 1,
+                "v": 2,
                 "plan": self.plan,
                 "sql": self.sql,
                 "columns": list(self.columns),
+                "second": None if self.second is None else list(self.second),
                 "width": self.width,
                 "statistics": self.statistics,
                 "layout": self.layout.to_record(),
@@ -72,31 +77,33 @@ class WorkOrder:
     def parse(cls, raw: bytes) -> WorkOrder:
         """Return the order that canonical bytes write; strict about its fields."""
         record = parse_canonical(raw)
-        if not isinstance(record, dict) or set(record) != _ORDER_FIELDS or record["v"] != 1:
+        if not isinstance(record, dict) or set(record) != _ORDER_FIELDS or record["v"] != 2:
             raise CanonicalError("a work order is malformed", hint="it is written by `WorkOrder.to_bytes`")
         columns = tuple(str(name) for name in record["columns"])
+        second = None if record["second"] is None else tuple(str(name) for name in record["second"])
+        width, statistics = int(record["width"]), int(record["statistics"])
         layout = Layout.parse(record["layout"])
-        return cls(record["plan"], str(record["sql"]), columns, int(record["width"]), int(record["statistics"]), layout)
+        return cls(record["plan"], str(record["sql"]), columns, width, statistics, second, layout)
 
-    def run(self, engine: Any, table: pa.Table) -> Partials:
+    def run(self, engine: Any, part: pa.Table | Pair) -> Partials:
         """Return the exact integers of one partition, on a connection of `open_engine`.
 
         Raises:
             VaultError: as `run_plan` does.
         """
-        return Partials(self.plan, dict(run_partition(engine, self._statement, table)))
+        return Partials(self.plan, dict(run_partition(engine, self._statement, part)))
 
-    def run_all(self, engine: Any, tables: Iterable[pa.Table]) -> Partials:
+    def run_all(self, engine: Any, parts: Iterable[pa.Table | Pair]) -> Partials:
         """Return the exact integers of several partitions, on a connection of `open_engine`.
 
         Raises:
             VaultError: as `run_plan` does.
         """
-        return add_partials(self.plan, run_partitions(engine, self._statement, tables))
+        return add_partials(self.plan, run_partitions(engine, self._statement, parts))
 
     @property
     def _statement(self) -> Statement:
-        return Statement(self.sql, self.columns, self.width, self.layout)
+        return Statement(self.sql, self.columns, self.width, self.layout, self.second)
 
     def parse_reply(self, raw: bytes) -> Partials:
         """Return the partials that a worker wrote.
@@ -132,17 +139,17 @@ class WorkOrder:
         return tuple(int(text) for text in texts)
 
 
-def run_order(order: bytes, table: bytes, engine: Any = None) -> bytes:
+def run_order(order: bytes, part: bytes, engine: Any = None) -> bytes:
     """Return a worker's reply for one partition: bytes in and bytes out, whatever happens in between.
 
     Args:
         order: of `WorkOrder.to_bytes`.
-        table: an Arrow IPC stream.
+        part: of `part_bytes`.
         engine: a connection of `open_engine` to use again; by default one is opened and closed.
     """
     connection = open_engine(threads=1) if engine is None else engine
     try:
-        return canonical_bytes(WorkOrder.parse(order).run(connection, read_table(table)).to_record())
+        return canonical_bytes(WorkOrder.parse(order).run(connection, read_part(part)).to_record())
     except VaultError as error:
         return canonical_bytes({"v": 1, "error": error.code})
     finally:
@@ -150,14 +157,21 @@ def run_order(order: bytes, table: bytes, engine: Any = None) -> bytes:
             connection.close()
 
 
-def table_bytes(table: pa.Table) -> bytes:
-    """Return a partition as an Arrow IPC stream."""
+def part_bytes(part: pa.Table | Pair) -> bytes:
+    """Return a partition as bytes: the number of its tables, 1 or 2, and one Arrow IPC stream behind the other."""
+    tables = [part.t, part.u] if isinstance(part, Pair) else [part]
+    return bytes([len(tables)]) + b"".join(_table_bytes(table) for table in tables)
+
+
+def read_part(raw: bytes) -> pa.Table | Pair:
+    """Return the partition that `part_bytes` wrote."""
+    source = pa.BufferReader(raw)
+    tables = [pa.ipc.open_stream(source).read_all() for _ in range(source.read(1)[0])]
+    return tables[0] if len(tables) == 1 else Pair(*tables)
+
+
+def _table_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
-
-
-def read_table(raw: bytes) -> pa.Table:
-    """Return the partition that an Arrow IPC stream holds."""
-    return pa.ipc.open_stream(pa.py_buffer(raw)).read_all()

@@ -17,7 +17,8 @@ from typing import Any, Protocol, Self
 import pyarrow as pa
 
 from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN
-from sandbox.compute.order import WorkOrder, run_order, table_bytes
+from sandbox.compute.order import WorkOrder, part_bytes, run_order
+from sandbox.compute.paired import Pair
 from sandbox.compute.run import open_engine
 from sandbox.errors import UnavailableError
 from sandbox.privacy.partials import Partials, add_partials
@@ -31,14 +32,17 @@ TOGETHER = 8
 
 
 class Partitions(Protocol):
-    """Where partitions come from; an opened snapshot of the vault is one.  Called from several threads at once."""
+    """Where partitions come from; an opened snapshot of the vault is one, and `JoinedPartitions` is one of pairs.
+
+    Called from several threads at once.
+    """
 
     @property
     def partition_count(self) -> int:
         """How many there are."""
         ...
 
-    def partition(self, number: int) -> pa.Table:
+    def partition(self, number: int) -> pa.Table | Pair:
         """Return one of them, whole, in storage types."""
         ...
 
@@ -187,10 +191,16 @@ class ProcessPool:
 
 
 def needed_bytes(order: WorkOrder, parts: Partitions, number: int) -> bytes:
-    """Return one partition, with the columns that an order reads and no other, as an Arrow stream."""
-    table = parts.partition(number)
-    wanted = [UNIT_COLUMN, RANK_COLUMN, *order.columns]
-    return table_bytes(table.select([name for name in wanted if name in table.column_names]))
+    """Return one partition, with the columns that an order reads and no other, as bytes."""
+    part = parts.partition(number)
+    if isinstance(part, Pair):
+        return part_bytes(Pair(_picked(part.t, order.columns), _picked(part.u, order.second or ())))
+    return part_bytes(_picked(part, order.columns))
+
+
+def _picked(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    wanted = [UNIT_COLUMN, RANK_COLUMN, *columns]
+    return table.select([name for name in wanted if name in table.column_names])
 
 
 def worker_lost() -> UnavailableError:

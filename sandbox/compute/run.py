@@ -7,7 +7,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, arranged, batches
+from sandbox.compute.paired import Pair
 from sandbox.errors import VaultError
 from sandbox.privacy.keys import Key
 from sandbox.privacy.layout import PLAIN, Layout
@@ -44,21 +45,24 @@ class Statement:
     """What runs over partitions.
 
     Attributes:
-        sql: a plan's statement over a partition called `t`.
+        sql: a plan's statement over a partition called `t`, and `u` for a join.
         columns: what it reads besides `_unit` and `_rank`.
         width: how many keys a row of its result begins with, once numbers of groups are texts again.
         layout: what else it asks of the partition.
+        second: what it reads of the right table of a join, or None where there is none.
     """
 
     sql: str
     columns: tuple[str, ...]
     width: int
     layout: Layout = PLAIN
+    second: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, plan: Plan) -> Statement:
         """Return the statement of a plan."""
-        return cls(plan.sql, plan.columns, plan.key_width, plan.layout)
+        second = None if plan.second is None else plan.second.columns
+        return cls(plan.sql, plan.columns, plan.key_width, plan.layout, second)
 
 
 def open_engine(threads: int = 2) -> Any:
@@ -68,13 +72,14 @@ def open_engine(threads: int = 2) -> Any:
     return connection
 
 
-def run_plan(plan: Plan, partitions: Iterable[pa.Table], *, threads: int = 2, engine: Any = None) -> Partials:
+def run_plan(plan: Plan, partitions: Iterable[pa.Table | Pair], *, threads: int = 2, engine: Any = None) -> Partials:
     """Return the exact integers of a plan, summed over partitions.
 
     Args:
         plan: what to compute.
         partitions: tables with `_unit` (int64, no nulls), `_rank` (int32, no nulls) and the plan's columns in storage
-            types, texts plain or as dictionaries; all rows of a unit stand in one of them, with ranks 1..n.
+            types, texts plain or as dictionaries; all rows of a unit stand in one of them, with ranks 1..n.  For a
+            join, pairs of such tables.
         threads: for DuckDB; the result is the same for any number.
         engine: a connection of `open_engine` to use again (opening one takes some 25 ms); by default one is opened and
             closed.
@@ -106,34 +111,54 @@ def _plain(of: pa.DataType) -> pa.DataType:
 
 
 def run_partitions(
-    connection: Any, statement: Statement, tables: Iterable[pa.Table]
+    connection: Any, statement: Statement, parts: Iterable[pa.Table | Pair]
 ) -> Iterator[Iterator[tuple[Key, tuple[int, ...]]]]:
     """Yield the keys and exact integers of partitions, some of them together.
 
     Raises:
         VaultError: as `run_plan` does.
     """
-    for table in batches((_needed(statement, table) for table in tables), BATCH_ROWS):
-        yield _run(connection, statement, table)
+    if statement.second is not None:
+        for part in parts:
+            yield run_partition(connection, statement, part)
+        return
+    for table in batches((_single(statement, part) for part in parts), BATCH_ROWS):
+        yield _run(connection, statement, {"t": table})
 
 
-def run_partition(connection: Any, statement: Statement, table: pa.Table) -> Iterator[tuple[Key, tuple[int, ...]]]:
+def run_partition(
+    connection: Any, statement: Statement, part: pa.Table | Pair
+) -> Iterator[tuple[Key, tuple[int, ...]]]:
     """Yield the keys and exact integers of one partition.
 
     Args:
         connection: of `open_engine`; used by one thread at a time.
         statement: what runs.
-        table: the partition, in storage types.
+        part: the partition, in storage types; for a join a pair.
 
     Raises:
         VaultError: as `run_plan` does.
     """
-    return _run(connection, statement, _needed(statement, table))
+    if isinstance(part, Pair) and statement.second is not None:
+        tables = {"t": _needed(part.t, statement.columns), "u": _needed(part.u, statement.second)}
+        return _run(connection, statement, tables)
+    return _run(connection, statement, {"t": _single(statement, part)})
 
 
-def _needed(statement: Statement, table: pa.Table) -> pa.Table:
-    """Return the columns of a partition that a statement reads, in storage types."""
-    wanted = [UNIT_COLUMN, RANK_COLUMN, *statement.columns]
+def _single(statement: Statement, part: pa.Table | Pair) -> pa.Table:
+    """Return the columns that a statement over one table reads."""
+    if isinstance(part, Pair) or statement.second is not None:
+        raise VaultError(
+            "a join was given one table, or a single table two",
+            hint="report it: a plan says how many it reads",
+            code="vault.partition",
+        )
+    return _needed(part, statement.columns)
+
+
+def _needed(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Return the columns that a statement reads of a table, in storage types."""
+    wanted = [UNIT_COLUMN, RANK_COLUMN, *columns]
     if missing := [name for name in wanted if name not in table.column_names]:
         raise VaultError(
             "a partition lacks columns that the plan reads",
@@ -147,9 +172,13 @@ def _needed(statement: Statement, table: pa.Table) -> pa.Table:
     return chosen
 
 
-def _run(connection: Any, statement: Statement, table: pa.Table) -> Iterator[tuple[Key, tuple[int, ...]]]:
-    whole, groups = arranged(table, statement.layout)
-    connection.register("t", whole)
+def _run(
+    connection: Any, statement: Statement, tables: Mapping[str, pa.Table]
+) -> Iterator[tuple[Key, tuple[int, ...]]]:
+    whole, groups = arranged(tables["t"], statement.layout)
+    named = {**tables, "t": whole}
+    for name, table in named.items():
+        connection.register(name, table)
     try:
         rows = connection.execute(statement.sql).fetchall()
     except duckdb.Error:
@@ -158,7 +187,8 @@ def _run(connection: Any, statement: Statement, table: pa.Table) -> Iterator[tup
             "the engine failed on a partition", hint="report it: a plan cannot fail on data", code="vault.engine"
         ) from None
     finally:
-        connection.unregister("t")
+        for name in named:
+            connection.unregister(name)
     width = statement.width
     if groups is None:
         return ((row[:width], tuple(map(int, row[width:]))) for row in rows)

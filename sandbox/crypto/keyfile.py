@@ -3,11 +3,15 @@
 ```
 {"v": 1, "kind": "saggar.key",    "public": {...},  "kdf": {"name": "scrypt", "n", "r", "p", "salt"}, "sealed": base64}
 {"v": 1, "kind": "saggar.secret", "purpose": "...", "kdf": ...,                                       "sealed": base64}
+{"v": 2, "kind": "saggar.secret", "purpose": "...", "factor": id,         "kdf": ...,                 "sealed": base64}
 
 sealed = nonce 12 | AEAD(secret), associated data = the record without `sealed`
        | passphrase check 16, derived like the key
        | checksum 8 = start of SM3(record without `sealed`, all of `sealed` before it)
 ```
+
+Version 2 needs a second factor beside the passphrase (`factor.py`): what scrypt makes of the passphrase and the
+factor's secret go through HKDF together, so that neither tells anything without the other.
 
 The checksum tells decay from a wrong passphrase before any work is done; it protects against nothing else.  Whoever
 alters a file on purpose and mends the checksum meets the AEAD, under which the public part and the parameters stand.
@@ -18,11 +22,13 @@ from __future__ import annotations
 import base64
 import hmac
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 from sandbox.crypto import providers
 from sandbox.crypto.aead import NONCE_BYTES, TAG_BYTES
 from sandbox.crypto.entropy import random_bytes
+from sandbox.crypto.factor import SecondFactor
 from sandbox.crypto.keys import PrivateKey, check_pair
 from sandbox.crypto.suites import Suite, suite
 from sandbox.errors import CanonicalError, InputError, KeyUnavailableError, SealBrokenError, SignatureError
@@ -31,7 +37,7 @@ from sandbox.model.digest import hash_bytes
 from sandbox.model.keys import PublicKey, SuiteName, decode_base64
 
 _KEY_KIND, _SECRET_KIND = "saggar.key", "saggar.secret"
-_VERSION = 1
+_VERSION, _FACTOR_VERSION = 1, 2
 _SECRET_HALF_BYTES = 32
 _CHECK_BYTES, _CHECKSUM_BYTES = 16, 8
 _SALT_BYTES = 16
@@ -80,26 +86,35 @@ def read_public(raw: bytes) -> PublicKey:
     return _parse_key(raw)[1]
 
 
-def lock_secret(secret: bytes, passphrase: str, purpose: str) -> bytes:
+def lock_secret(secret: bytes, passphrase: str, purpose: str, factor: SecondFactor | None = None) -> bytes:
     """Return a secret, such as a custodian's share, as the text of a secret file (suite gm).
 
     Args:
         secret: 1 byte or more.
         passphrase: not empty.
         purpose: what the secret is for; it must be named again to unlock.
+        factor: what is needed beside the passphrase, or None.
     """
     if not secret or not purpose:
         raise AssertionError("a secret file needs a secret and a purpose")
-    open_part = {"v": _VERSION, "kind": _SECRET_KIND, "purpose": purpose, "kdf": _fresh_kdf()}
-    return _lock(open_part, suite(SuiteName.GM), secret, passphrase)
+    version = {"v": _VERSION} if factor is None else {"v": _FACTOR_VERSION, "factor": factor.factor_id}
+    open_part = {**version, "kind": _SECRET_KIND, "purpose": purpose, "kdf": _fresh_kdf()}
+    return _lock(open_part, suite(SuiteName.GM), secret, passphrase, factor)
 
 
-def unlock_secret(raw: bytes, passphrase: str, purpose: str) -> bytes:
+def unlock_secret(raw: bytes, passphrase: str, purpose: str, factors: Sequence[SecondFactor] = ()) -> bytes:
     """Return the secret of a secret file.
 
+    Args:
+        raw: the file.
+        passphrase: what it was locked under.
+        purpose: what it is for.
+        factors: the second factors at hand; the file says which one it needs, if any.
+
     Raises:
-        KeyUnavailableError: the file is for another purpose (`…wrong_purpose`), the passphrase is wrong
-            (`…wrong_passphrase`), or the file is damaged (`…damaged`).
+        KeyUnavailableError: the file is for another purpose (`…wrong_purpose`), needs a second factor that is none of
+            these (`…second_factor`), the passphrase is wrong (`…wrong_passphrase`), or the file is damaged
+            (`…damaged`).
     """
     record = _parse(raw, _SECRET_KIND, "purpose")
     if record["purpose"] != purpose:
@@ -108,7 +123,31 @@ def unlock_secret(raw: bytes, passphrase: str, purpose: str) -> bytes:
             hint="choose the secret file made for this purpose",
             code="vault.key_unavailable.wrong_purpose",
         )
-    return _unlock(record, suite(SuiteName.GM), passphrase)
+    return _unlock(record, suite(SuiteName.GM), passphrase, _wanted(record, factors))
+
+
+def factor_needed(raw: bytes) -> str | None:
+    """Return the id of the second factor that a secret file needs beside its passphrase, or None.
+
+    Raises:
+        KeyUnavailableError: the file is damaged.
+    """
+    factor: str | None = _parse(raw, _SECRET_KIND, "purpose").get("factor")
+    return factor
+
+
+def _wanted(record: dict[str, Any], factors: Sequence[SecondFactor]) -> SecondFactor | None:
+    if "factor" not in record:
+        return None
+    for factor in factors:
+        if factor.factor_id == record["factor"]:
+            return factor
+    raise KeyUnavailableError(
+        "the second factor that this key file was locked with is not here",
+        hint="bring the medium that holds it; if it was replaced at the close of an epoch, the file opens for nobody",
+        code="vault.key_unavailable.second_factor",
+        factor=record["factor"],
+    )
 
 
 def _fresh_kdf() -> dict[str, object]:
@@ -116,20 +155,22 @@ def _fresh_kdf() -> dict[str, object]:
     return {"name": "scrypt", "n": _COST_N, "r": _COST_R, "p": _COST_P, "salt": salt}
 
 
-def _lock(open_part: dict[str, Any], seals: Suite, secret: bytes, passphrase: str) -> bytes:
+def _lock(
+    open_part: dict[str, Any], seals: Suite, secret: bytes, passphrase: str, factor: SecondFactor | None = None
+) -> bytes:
     bound = canonical_bytes(open_part)
-    key, check = _derive(open_part["kdf"], seals, passphrase)
+    key, check = _derive(open_part["kdf"], seals, passphrase, factor)
     nonce = random_bytes(NONCE_BYTES)
     body = nonce + seals.seal(key, nonce, secret, bound) + check
     sealed = body + _checksum(bound, body)
     return canonical_bytes({**open_part, "sealed": base64.b64encode(sealed).decode()})
 
 
-def _unlock(record: dict[str, Any], seals: Suite, passphrase: str) -> bytes:
+def _unlock(record: dict[str, Any], seals: Suite, passphrase: str, factor: SecondFactor | None = None) -> bytes:
     bound, sealed = canonical_bytes(_open_part(record)), decode_base64(record["sealed"])
     body = sealed[: -_CHECKSUM_BYTES - _CHECK_BYTES]
     stored_check = sealed[len(body) : len(body) + _CHECK_BYTES]
-    key, check = _derive(record["kdf"], seals, passphrase)
+    key, check = _derive(record["kdf"], seals, passphrase, factor)
     if not hmac.compare_digest(check, stored_check):
         raise KeyUnavailableError(
             "the passphrase does not open this key file",
@@ -142,7 +183,7 @@ def _unlock(record: dict[str, Any], seals: Suite, passphrase: str) -> bytes:
         raise _damaged("its parts do not belong together") from error
 
 
-def _derive(kdf: dict[str, Any], seals: Suite, passphrase: str) -> tuple[bytes, bytes]:
+def _derive(kdf: dict[str, Any], seals: Suite, passphrase: str, factor: SecondFactor | None) -> tuple[bytes, bytes]:
     """Return the sealing key and the passphrase check."""
     if not passphrase:
         raise InputError("the passphrase is empty", hint="choose one that nobody can guess", code="input.passphrase")
@@ -155,8 +196,13 @@ def _derive(kdf: dict[str, Any], seals: Suite, passphrase: str) -> tuple[bytes, 
     stretched = providers.scrypt().require()(
         text, decode_base64(kdf["salt"]), kdf["n"], kdf["r"], kdf["p"], _SECRET_HALF_BYTES
     )
-    key = seals.expand(stretched, b"saggar.keyfile.v1 key", seals.key_bytes)
-    return key, seals.expand(stretched, b"saggar.keyfile.v1 check", _CHECK_BYTES)
+    if factor is None:
+        label = b"saggar.keyfile.v1"
+    else:
+        # HKDF-Extract (RFC 5869): the factor is the salt, what scrypt gave the keying material.
+        stretched, label = seals.mac(factor.secret, stretched), b"saggar.keyfile.v2"
+    key = seals.expand(stretched, label + b" key", seals.key_bytes)
+    return key, seals.expand(stretched, label + b" check", _CHECK_BYTES)
 
 
 def _parse_key(raw: bytes) -> tuple[dict[str, Any], PublicKey]:
@@ -175,9 +221,12 @@ def _parse(raw: bytes, kind: str, subject: str) -> dict[str, Any]:
         record = parse_canonical(raw)
     except CanonicalError as error:
         raise _damaged("it is not canonical JSON") from error
-    if not isinstance(record, dict) or set(record) != {"v", "kind", subject, "kdf", "sealed"}:
+    fields = {"v", "kind", subject, "kdf", "sealed"}
+    with_factor = kind == _SECRET_KIND and isinstance(record, dict) and "factor" in record
+    if not isinstance(record, dict) or set(record) != (fields | {"factor"} if with_factor else fields):
         raise _damaged(f"it is not a `{kind}` file")
-    if record["v"] != _VERSION or isinstance(record["v"], bool) or record["kind"] != kind:
+    version = _FACTOR_VERSION if with_factor else _VERSION
+    if record["v"] != version or isinstance(record["v"], bool) or record["kind"] != kind:
         raise _damaged(f"it is not a `{kind}` file of version {_VERSION}")
     try:
         sealed = decode_base64(record["sealed"])

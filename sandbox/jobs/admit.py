@@ -9,8 +9,10 @@ from typing import Any
 from policies.decide import DecisionRequest, check_decision, decide, described_columns
 from sandbox.errors import PolicyError, QueryError, SaggarError
 from sandbox.jobs.engine import Engine, Records
+from sandbox.jobs.models import check_model
 from sandbox.jobs.registry import agreement_of, description_of, snapshot_of, tables_of
-from sandbox.jobs.stages import Admitted, Reads, Reserved, Submitted
+from sandbox.jobs.stages import Admitted, Reserved, Submitted
+from sandbox.ledger.state import agreement_account, dataset_account
 from sandbox.model.agreement import Agreement
 from sandbox.model.canonical import canonical_bytes
 from sandbox.model.description import DatasetDescription
@@ -21,7 +23,7 @@ from sandbox.model.keys import Role
 from sandbox.model.question import Question
 from sandbox.privacy.check import check_question
 from sandbox.privacy.plan import plan_query
-from sandbox.privacy.query import CheckedQuery
+from sandbox.privacy.query import CheckedQuery, Reads
 
 NO_PROGRAM: dict[str, Any] = {"level": "no-program"}
 
@@ -39,7 +41,7 @@ def admit(engine: Engine, submitted: Submitted) -> Admitted:
         query, isolation = check_code(engine, spec, submitted.code)
         if query is not None:
             plan_query(query, spec.loss)  # A loss that cannot pay for the question is told before anything is held.
-        reads: Reads = spec.reads if query is None else ((query.dataset, tuple(query.columns)),)
+        reads: Reads = spec.reads if query is None else query.reads
         descriptions = check_reads(engine, spec, reads)
         if not engine.trusted(Role.AUDITOR):
             raise PolicyError(
@@ -56,8 +58,8 @@ def admit(engine: Engine, submitted: Submitted) -> Admitted:
         reservation
         for description in descriptions
         for reservation in (
-            (f"agreement:{agreement.agreement}/{description.dataset}", spec.loss),
-            (f"dataset:{description.dataset}/{description.unit.kind}", spec.loss),
+            (agreement_account(agreement.agreement, description.dataset), spec.loss),
+            *((dataset_account(description.dataset, kind), spec.loss) for kind in description.unit_kinds),
         )
     )
     return Admitted(submitted, agreement, descriptions, query, reads, reservations, isolation)
@@ -80,13 +82,19 @@ def reserve(engine: Engine, admitted: Admitted) -> Reserved:
 
 
 def check_code(records: Records, spec: JobSpec, code: str) -> tuple[CheckedQuery | None, dict[str, Any]]:
-    """Return the checked question of an SQL job, or None and the walls' level for a program that compiles."""
+    """Return the checked question of an SQL job, or None and the walls' level for a program that compiles.
+
+    A model's questions are checked as well; its spec declares what they read.
+    """
     if spec.kind is JobKind.SQL:
         question = Question(code, spec.loss, spec.rows, spec.groups)
         return check_question(question, tables_of(records)), NO_PROGRAM
+    if spec.kind is JobKind.MODEL:
+        check_model(spec, code, tables_of(records))
+        return None, NO_PROGRAM
     guests = records.guests()
     guests.check(code)
-    return None, guests.report.to_record()
+    return None, guests.report_for(code).to_record()
 
 
 def check_reads(records: Records, spec: JobSpec, reads: Reads) -> tuple[DatasetDescription, ...]:

@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from sandbox.compute.split import SplitTable, split_blocks
@@ -19,9 +20,10 @@ from sandbox.model.digest import hash_bytes
 from sandbox.model.exact import parse_exact
 from sandbox.model.loss import PrivacyLoss
 from sandbox.privacy.blocks import BlocksPlan
-from sandbox.privacy.blocks_measure import MeasuredBlocks, measure_blocks
+from sandbox.privacy.blocks_measure import MeasuredBlocks, Pace, measure_blocks
 from sandbox.runtime.block_image import BlockJob, ImageColumn, encode_image
 from sandbox.runtime.host.blocks import BlockWork
+from sandbox.runtime.host.libraries import libraries_of
 from sandbox.vault.opened import OpenedSnapshot
 
 _CANCEL_SLICE_S: Final = 0.25
@@ -114,11 +116,14 @@ def answer_blocks(
             outputs=len(plan.question.outputs),
             wall_s=plan.question.milliseconds / 1000,
             lanes=plan.lanes,
+            libraries=libraries_of(plan.question.program),
         )
         split_s = engine.clock.monotonic_s() - started
-        vectors = guests.run_blocks(work, cancel=cancel)
-        measured = measure_blocks(plan, vectors, engine.noise, split=key.hex())
-        _wait(engine, started, padded_s(split_s, work.planned_s), cancel)
+        control = _control(plan)
+        run = guests.watch_blocks(work, control, cancel=cancel)
+        pace = Pace(run.controls, run.late)
+        measured = measure_blocks(plan, run.vectors, engine.noise, split=key.hex(), pace=pace)
+        _wait(engine, started, padded_s(split_s, work.planned_with_s(control)), cancel)
     return measured
 
 
@@ -131,16 +136,22 @@ def check_pace(engine: Engine, plan: BlocksPlan) -> None:
     Raises:
         LimitExceededError: it does not.
     """
-    names = tuple(output.name for output in plan.question.outputs)
-    job = BlockJob(_TRIVIAL, {"numbers": len(names)}, names, "00" * 32)
-    wall_s = plan.question.milliseconds / 2000
-    work = BlockWork(lambda _: encode_image(job, 0, []), _TRIALS, len(names), wall_s, plan.lanes)
+    work = replace(_control(plan), blocks=_TRIALS)
     if None in engine.guests().run_blocks(work):
         raise LimitExceededError(
             f"the machine is too busy to run blocks of {plan.question.milliseconds} milliseconds",
             hint="give each block more milliseconds, or ask again later; nothing was spent",
             code="isolation.limit.pace",
         )
+
+
+def _control(plan: BlocksPlan) -> BlockWork:
+    """Return a trivial block for each lane, without data, in half of the time that the operator's have."""
+    names = tuple(output.name for output in plan.question.outputs)
+    image = encode_image(BlockJob(_TRIVIAL, {"numbers": len(names)}, names, "00" * 32), 0, [])
+    libraries = libraries_of(plan.question.program)
+    wall_s = plan.question.milliseconds / 2000
+    return BlockWork(lambda _: image, plan.lanes, len(names), wall_s, plan.lanes, libraries=libraries)
 
 
 class _Images:

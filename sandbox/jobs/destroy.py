@@ -26,6 +26,7 @@ from sandbox.model.entry import EntryKind
 from sandbox.model.keys import Role
 from sandbox.vault.destruction import Destroyed, destroy_snapshot, forget_dataset, forget_manifest
 from sandbox.vault.manifest import SnapshotManifest
+from sandbox.vault.unit_keys import forget_unit_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,11 @@ def _forget_dataset(engine: Engine, dataset: DatasetFacts, progress: Callable[[s
                 destroy_snapshot(engine.vault, manifest, trusted, progress)
                 forget_manifest(engine.vault, snapshot)
     forget_dataset(engine.vault.keyring, dataset.dataset)
+    others = [other for other in engine.state().datasets.values() if other.dataset != dataset.dataset]
+    needed = {kind for other in others if other.is_held for kind in other.unit_kinds}
+    for kind in dataset.unit_kinds:
+        if kind not in needed:
+            forget_unit_keys(engine.vault.keyring, kind)
 
 
 def _find(engine: Engine, what: str) -> tuple[DatasetFacts, list[Digest]]:
@@ -196,7 +202,7 @@ def _certificate(
         "method": "both halves of each snapshot key deleted, then every sealed object unlinked, then a second read",
         "levels": {
             "L1": "done: nothing in this vault opens these snapshots",
-            "L2": "open until the epoch is closed: a backup of the vault's keys, with its passphrase or shares, opens",
+            "L2": _second_level(engine),
         },
         "derived_releases": _derived(engine, snapshots),
         "remaining": _remaining(engine, dataset, destroyed),
@@ -223,6 +229,14 @@ def _inventory(destroyed: Destroyed) -> dict[str, Any]:
     }
 
 
+def _second_level(engine: Engine) -> str:
+    """Return, for people, what a backup of the vault's keys still needs, and whether anything ends that for good."""
+    opened = "open until the epoch is closed: a backup of the vault's keys, with its passphrase"
+    if engine.vault.keyring.factor is None:
+        return f"{opened} or shares, opens"
+    return f"{opened} and second factor, or with shares, opens; closing the epoch destroys the factor"
+
+
 def _derived(engine: Engine, snapshots: set[Digest]) -> list[Digest]:
     """Return the releases that were computed from these snapshots; they are not taken back."""
     jobs = {
@@ -238,6 +252,10 @@ def _remaining(engine: Engine, dataset: DatasetFacts, destroyed: Sequence[Destro
     """Return, for people, the copies that this destruction cannot reach."""
     snapshots = {each.manifest.digest() for each in destroyed}
     remaining = ["backups of this vault from before: until the epoch is closed they open with the keys of their day"]
+    if engine.vault.keyring.factor is None:
+        remaining.append(
+            "no second factor: after the epoch is closed an old backup still opens for whoever kept its passphrase"
+        )
     batches = [batch for batch, snapshot in engine.state().batches.items() if snapshot in snapshots]
     if batches:
         names = ", ".join(short(batch) for batch in sorted(batches))

@@ -10,7 +10,6 @@ from itertools import chain
 import pyarrow as pa
 
 from sandbox.compute.run import run_plan
-from sandbox.crypto.tokens import Tokeniser
 from sandbox.errors import InputError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.publishing import publish
@@ -39,7 +38,7 @@ class Ingested:
 def ingest(
     engine: Engine,
     description: DatasetDescription,
-    source: Callable[[Tokeniser], Iterable[pa.RecordBatch]],
+    source: Callable[..., Iterable[pa.RecordBatch]],
     *,
     suite: SuiteName,
     owner: str,
@@ -52,7 +51,7 @@ def ingest(
     Args:
         engine: the trusted side.
         description: what the department says about the rows.
-        source: makes the batches, given the tokeniser of the dataset's unit key.
+        source: makes the batches, given a `Tokeniser` for each kind of unit that the dataset protects.
         suite: `gm` or `intl`.
         owner: the department's key name; its half of the snapshot key is kept apart.
         append: whether the new snapshot holds the current one's rows too; otherwise it holds the new rows alone.
@@ -63,7 +62,7 @@ def ingest(
         The profile costs `PROFILE_SHARE` of the dataset's own budget, once a snapshot.
     """
     _check_names(engine, description, owner)
-    batches = source(engine.vault.tokeniser(description))
+    batches = source(*engine.vault.tokenisers(description))
     known = engine.state().datasets.get(description.dataset)
     if append:
         batches = chain(_rows_so_far(engine, description, known), batches)
@@ -85,6 +84,7 @@ def ingest(
         "dataset": description.dataset,
         "table": description.table,
         "unit_kind": description.unit.kind,
+        "also_protects": sorted(other.kind for other in description.also_protects),
         "description": engine.documents.put(canonical_bytes(description.to_record())),
         "snapshot": snapshot,
         "parent": None if known is None else known.snapshot,
@@ -133,8 +133,11 @@ def _rows_so_far(
 def take_profile(engine: Engine, description: DatasetDescription, snapshot: Digest) -> None:
     """Measure rows a unit once, differentially private, so that quotes can speak of the bound's bias.
 
-    A dataset whose budget has no room for it gets none: its quotes then say that the bias is not known.
+    A dataset whose budget has no room for it gets none: its quotes then say that the bias is not known.  Neither does
+    one that protects several kinds of units: the histogram's sensitivity is that of the one that bounds rows alone.
     """
+    if description.also_protects:
+        return
     loss = PrivacyLoss(description.budget.rho * PROFILE_SHARE)
     if not loss.fits(engine.state().accounts[engine.state().datasets[description.dataset].account].remaining):
         return

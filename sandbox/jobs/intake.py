@@ -1,4 +1,4 @@
-"""Intake: a department gets the token key of its dataset, and hands in batches that it sealed itself."""
+"""Intake: a department gets the token key of its kind of unit, and hands in batches that it sealed itself."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from connectors.sealed_batch import SealedBatch, open_batch
-from connectors.token_key import issue_token_key, token_check
+from connectors.token_key import batch_check, issue_token_key, token_check
 from sandbox.errors import InputError, SnapshotNotFoundError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.ingest import Ingested, ingest
 from sandbox.model.digest import short
 from sandbox.model.keys import PublicKey, Role, SuiteName
+from sandbox.model.load_description import UNIT_KIND, UNIT_RULE
+from sandbox.vault.unit_keys import ensure_unit_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +33,23 @@ class Received:
     report: dict[str, Any]
 
 
-def token_key_for(engine: Engine, dataset: str, department: PublicKey) -> bytes:
-    """Return the file with a dataset's token key, sealed to the department; the key is made at the first call.
+def token_key_for(engine: Engine, unit_kind: str, department: PublicKey) -> bytes:
+    """Return the file with the token key of a kind of unit, sealed to the department; made at the first call.
 
     Raises:
-        InputError: the receiver is no department, or the dataset is another's (`input.sealed_batch.owner`).
+        InputError: the receiver is no department (`input.sealed_batch.owner`), or `unit_kind` is no name of a kind
+            (`input.unit_kind`).
     """
+    if not UNIT_KIND.fullmatch(unit_kind):
+        raise InputError(f"`{unit_kind[:64]}` is no kind of unit", hint=UNIT_RULE, code="input.unit_kind")
     if department.role is not Role.DEPARTMENT:
         raise InputError(
             f"`{department.name}` is registered as {department.role.value} and gets no token key",
             hint="a token key goes to the department that keeps the identifiers",
             code="input.sealed_batch.owner",
         )
-    _check_owner(engine, dataset, department)
-    secret = engine.vault.keyring.ensure_dataset(dataset).tokens
-    return issue_token_key(secret, dataset, department, signer=engine.key, at=engine.clock.now())
+    secret = ensure_unit_keys(engine.vault.keyring, unit_kind).tokens
+    return issue_token_key(secret, unit_kind, department, signer=engine.key, at=engine.clock.now())
 
 
 def receive(
@@ -86,7 +90,7 @@ def receive(
     ingested = ingest(
         engine,
         facts.description,
-        lambda _: batch.rows(engine.key),
+        lambda *_: batch.rows(engine.key),
         suite=suite,
         owner=facts.department.name,
         append=append,
@@ -114,11 +118,11 @@ def _check_owner(engine: Engine, dataset: str, department: PublicKey) -> None:
 
 
 def _check_token_key(engine: Engine, batch: SealedBatch) -> None:
-    dataset = batch.facts.description.dataset
-    own = token_check(engine.vault.keyring.ensure_dataset(dataset).tokens)
+    kinds = batch.facts.description.unit_kinds
+    own = batch_check([token_check(ensure_unit_keys(engine.vault.keyring, kind).tokens) for kind in kinds])
     if own != batch.facts.token_key:
         raise InputError(
-            f"the identifiers in the batch were replaced under another token key than that of `{dataset}`",
+            f"the identifiers in the batch were replaced under another token key than {' and '.join(kinds)}'s",
             hint="issue the key with `saggar keys issue-token-key` and seal the batch again",
             code="input.sealed_batch.token_key",
         )

@@ -3,6 +3,7 @@
 ```
 submit → admit → reserve │ open → measure → gate → settle │ release
        nothing spent      │   the reservation is spent     │ cosigned, then it leaves
+   the witness cosigns ──▲                                ▲── and cosigns again
 ```
 """
 
@@ -17,7 +18,7 @@ from sandbox.jobs.admit import admit, refused_at, reserve
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.gate import gate
 from sandbox.jobs.measuring import FailedAfterOpenError, log_opening, measure_job
-from sandbox.jobs.publishing import publish
+from sandbox.jobs.publishing import publish, publish_reservation
 from sandbox.jobs.recover import post_everything
 from sandbox.jobs.settling import log_gated, pad_duration, release, settle, settle_failed
 from sandbox.jobs.stages import Gated, Released, Reserved, SignedJob
@@ -57,6 +58,7 @@ def run_job(
         admitted = admit(engine, submitted)
         progress("reserve 预留")
         reserved = reserve(engine, admitted)
+        publish_reservation(engine, submitted.job)
     except SaggarError:
         _publish_ending(engine)
         raise

@@ -10,15 +10,16 @@ from sandbox.crypto.envelope import seal_to
 from sandbox.errors import CancelledError, CanonicalError, GateError, GuestFailedError, SaggarError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.gate import SQL_OUTPUT
+from sandbox.jobs.models import learn
 from sandbox.jobs.questions import Questioner
 from sandbox.jobs.stages import Measured, Reserved
-from sandbox.model.canonical import canonical_bytes, canonical_release_bytes
+from sandbox.model.canonical import canonical_release_bytes
 from sandbox.model.digest import Digest, hash_bytes
 from sandbox.model.entry import EntryKind
 from sandbox.model.job import JobKind
 from sandbox.model.keys import Role
 from sandbox.model.question import Question
-from sandbox.model.transcript import SEALING_CONTEXT, Transcript
+from sandbox.model.transcript import SEALING_CONTEXT, Transcript, padded_secret
 from sandbox.runtime.host.guests import Program
 
 
@@ -79,6 +80,9 @@ def _run_code(
     if spec.kind is JobKind.SQL:
         answer = questioner.answer(Question(submitted.code, spec.loss, spec.rows, spec.groups))
         return {SQL_OUTPUT: {"kind": "answer", **answer}}, {}
+    if spec.kind is JobKind.MODEL:
+        tables = {description.table: description for description in reserved.admitted.descriptions}
+        return learn(spec, submitted.code, tables, questioner, seed=program_seed(submitted.job)), {}
     guests = engine.guests()
     program = Program(submitted.code, dict(spec.parameters), program_seed(submitted.job))
     outcome = guests.run(program, questioner.answer_request, cancel=cancel)
@@ -91,7 +95,7 @@ def _run_code(
             code=f"isolation.guest_failed.{outcome.status}",
         )
     _check_writable(outcome.outputs)
-    return outcome.outputs, dict(guests.report.versions)
+    return outcome.outputs, dict(guests.report_for(submitted.code).versions)
 
 
 def _check_writable(outputs: dict[str, Any]) -> None:
@@ -110,7 +114,7 @@ def _close(
     engine: Engine, reserved: Reserved, questioner: Questioner, outputs: dict[str, Any], guest: dict[str, str]
 ) -> Measured:
     submitted = reserved.admitted.submitted
-    secret = canonical_bytes({"v": 1, "job": submitted.job, "questions": list(questioner.sealed)})
+    secret = padded_secret({"v": 1, "job": submitted.job, "questions": list(questioner.sealed)})
     context = f"{SEALING_CONTEXT}/{submitted.job}"
     transcript = Transcript(
         job=submitted.job,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sandbox.errors import WitnessError
+from sandbox.jobs.admit import refused_at
 from sandbox.jobs.engine import Engine
 from sandbox.ledger.checkpoint import parse_checkpoint, sign_checkpoint, verify_checkpoint, with_cosignature
 from sandbox.ledger.receipt import build_receipt
+from sandbox.model.digest import Digest
 from sandbox.model.keys import Role
 
 
@@ -23,6 +29,30 @@ def publish(engine: Engine) -> str:
     verify_checkpoint(cosigned, engine.trusted(Role.SANDBOX), engine.trusted(Role.WITNESS))
     engine.ledger.keep_checkpoint(cosigned)
     return cosigned
+
+
+def publish_reservation(engine: Engine, job: Digest) -> None:
+    """Publish a job's reservation before any data is opened; without the witness the job ends here and costs nothing.
+
+    A log that was rolled back is found out here, so it measures nothing: what was answered under the log that it
+    forgets cannot be answered a second time for the same budget.
+
+    Raises:
+        WitnessError: the witness refused or cannot be reached.
+        ConsistencyError: it has seen a log that this one does not extend.
+    """
+    after = "then submit the job with `--again`; nothing was opened or spent"
+    with refused_at(engine, job, "witness"), witness_hint(after):
+        publish(engine)
+
+
+@contextmanager
+def witness_hint(more: str) -> Iterator[None]:
+    """Add to a witness's error what it means for the job at hand."""
+    try:
+        yield
+    except WitnessError as error:
+        raise WitnessError(error.message, hint=f"{error.hint}; {more}", code=error.code, **error.details) from error
 
 
 def receipt_for(engine: Engine, seq: int) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
+import pyarrow as pa
+
 from sandbox.compute.interrupt import interrupted_by
+from sandbox.compute.paired import JoinedPartitions, Pair
 from sandbox.compute.run import open_engine, run_plan
 from sandbox.errors import CancelledError, PolicyError, QueryError, SaggarError, VaultError
 from sandbox.jobs.blocks import answer_blocks, block_seed, blocks_question, check_pace
@@ -73,7 +77,8 @@ class Questioner:
         """
         with self._lock:
             query = check_question(question, self._tables)
-            self._check_admitted(query.dataset, query.columns)
+            for dataset, columns in query.reads:
+                self._check_admitted(dataset, columns)
             plan = plan_query(query, question.loss)
             self._charge(question, plan.loss)
             measured = self._measure(query, plan)
@@ -111,14 +116,26 @@ class Questioner:
         connection = open_engine(self._engine.threads)
         try:
             with interrupted_by(connection, self._cancel):
-                partitions = self._opened[query.dataset].partitions((*SYSTEM_COLUMNS, *plan.columns), dictionaries=True)
-                partials = run_plan(plan, partitions, threads=self._engine.threads, engine=connection)
+                partials = run_plan(plan, self._partitions(plan), threads=self._engine.threads, engine=connection)
         except VaultError:
             self._check_cancelled()  # an interrupt looks like a failing engine
             raise
         finally:
             connection.close()
-        return measure(plan, partials, self._engine.noise, profile=profile_of(self._engine, query.dataset))
+        profile = None if plan.second is not None else profile_of(self._engine, query.dataset)
+        return measure(plan, partials, self._engine.noise, profile=profile)
+
+    def _partitions(self, plan: Plan) -> Iterator[pa.Table | Pair]:
+        """Yield the partitions that a plan reads, one in memory at a time; for a join, of both tables."""
+        columns = (*SYSTEM_COLUMNS, *plan.columns)
+        first = self._opened[plan.dataset]
+        if plan.second is None:
+            yield from first.partitions(columns, dictionaries=True)
+            return
+        other = (*SYSTEM_COLUMNS, *plan.second.columns)
+        joined = JoinedPartitions(first, self._opened[plan.second.dataset], (columns, other))
+        for number in range(joined.partition_count):
+            yield joined.partition(number)
 
     def _keep(self, question: AnyQuestion, plan: Digest, measured: Measured | MeasuredBlocks) -> dict[str, Any]:
         record = measured.answer.to_record()
@@ -193,4 +210,4 @@ def loss_of_request(request: dict[str, Any], spec: JobSpec, remaining: PrivacyLo
         portion = parse_exact(share)
     else:
         portion = remaining.rho / spec.loss.rho / 2 if spec.loss.rho else Fraction(0)
-    return spec.loss.scaled(portion)
+    return spec.loss.scaled(portion).on_grid()

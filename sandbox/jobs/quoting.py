@@ -12,17 +12,20 @@ from sandbox.errors import SaggarError
 from sandbox.jobs.admit import check_code, check_reads, decision_request
 from sandbox.jobs.blocks import blocks_question
 from sandbox.jobs.engine import Records
-from sandbox.jobs.registry import agreement_of, profile_of
-from sandbox.jobs.stages import Reads
+from sandbox.jobs.models import model_plan
+from sandbox.jobs.registry import agreement_of, profile_of, tables_of
+from sandbox.ledger.state import agreement_account, dataset_account
 from sandbox.model.description import DatasetDescription
 from sandbox.model.exact import format_exact, parse_exact
-from sandbox.model.job import JobSpec
+from sandbox.model.job import JobKind, JobSpec
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
 from sandbox.model.question import Quote
 from sandbox.privacy.accounting import people_loss
 from sandbox.privacy.accuracy import least_loss, proposals
 from sandbox.privacy.blocks_quote import QuotedBlocks, quote_blocks
+from sandbox.privacy.models.expecting import QuotedModel, quote_model
 from sandbox.privacy.plan import plan_query
+from sandbox.privacy.query import Reads
 from sandbox.privacy.quote import quote_plan
 
 
@@ -69,6 +72,7 @@ class JobQuote:
         question: the expected error of an SQL job's answer; None for a program, whose questions are its own.
         blocks: for each question to blocks that a program spells out, the noise for several numbers of blocks.
         needed: the least loss for a wanted accuracy, where one was asked for.
+        model: what a model would be worth, and how many rows it wants.
     """
 
     loss: PrivacyLoss
@@ -80,6 +84,7 @@ class JobQuote:
     question: Quote | None
     blocks: tuple[tuple[QuotedBlocks, ...], ...] = ()
     needed: NeededLoss | None = None
+    model: QuotedModel | None = None
 
     @property
     def allowed(self) -> bool:
@@ -108,6 +113,7 @@ class JobQuote:
             "question": None if self.question is None else self.question.to_record(),
             "blocks": [[quoted.to_record() for quoted in quotes] for quotes in self.blocks],
             "needed": None if self.needed is None else self.needed.to_record(),
+            "model": None if self.model is None else self.model.to_record(),
         }
 
 
@@ -128,25 +134,32 @@ def quote_job(
     """
     agreement = agreement_of(records, spec.agreement).agreement
     query, isolation = check_code(records, spec, code)
-    reads: Reads = spec.reads if query is None else ((query.dataset, tuple(query.columns)),)
+    reads: Reads = spec.reads if query is None else query.reads
     descriptions = check_reads(records, spec, reads)
     now = records.clock.now()
     decision = decide(decision_request(spec, agreement, descriptions, reads, isolation, operator=operator, at=now))
     accounts = tuple(
         account_line(records, account, spec.loss)
         for d in descriptions
-        for account in (f"agreement:{agreement.agreement}/{d.dataset}", f"dataset:{d.dataset}/{d.unit.kind}")
+        for account in (
+            agreement_account(agreement.agreement, d.dataset),
+            *(dataset_account(d.dataset, kind) for kind in d.unit_kinds),
+        )
     )
     question, needed = None, None
     if query is not None:
-        profile = profile_of(records, query.dataset)
+        profile = None if query.second is not None else profile_of(records, query.dataset)
         question = quote_plan(plan_query(query, spec.loss), profile)
         question = replace(question, notes=(*question.notes, *proposals(query, spec.loss, profile)))
         if wanted is not None:
             needed = NeededLoss(*wanted, least_loss(query, *wanted, spec.loss.delta))
     epsilon, delta = people_loss(spec.loss)
-    blocks = () if query is not None else _quote_blocks(records, spec, code, descriptions)
-    return JobQuote(spec.loss, epsilon, delta, reads, decision, accounts, question, blocks, needed)
+    blocks = _quote_blocks(records, spec, code, descriptions) if spec.kind is JobKind.PYTHON else ()
+    model = None
+    if spec.kind is JobKind.MODEL:
+        plan = model_plan(spec, code, tables_of(records))
+        model = quote_model(plan, spec.loss, profile_of(records, plan.reads[0]))
+    return JobQuote(spec.loss, epsilon, delta, reads, decision, accounts, question, blocks, needed, model)
 
 
 def _quote_blocks(
@@ -159,7 +172,7 @@ def _quote_blocks(
         with contextlib.suppress(SaggarError):
             # A program that names no share spends half of what is left; here, of all.
             share = parse_exact("1/2" if request["share"] is None else request["share"])
-            question = blocks_question(request, tables, spec.reads, spec.loss.scaled(share))
+            question = blocks_question(request, tables, spec.reads, spec.loss.scaled(share).on_grid())
             quotes.append(quote_blocks(question, tables))
     return tuple(quotes)
 

@@ -13,8 +13,8 @@ from policies.decide import DecisionRequest, decide, described_columns
 from policies.policy_set import PolicySet
 from sandbox.jobs.admit import NO_PROGRAM
 from sandbox.jobs.agree import check_parties
+from sandbox.jobs.models import model_plan
 from sandbox.jobs.replay_bundle import Bundle, mismatch
-from sandbox.jobs.stages import Reads
 from sandbox.model.agreement import Agreement, SignedAgreement
 from sandbox.model.canonical import parse_canonical
 from sandbox.model.description import DatasetDescription
@@ -22,6 +22,7 @@ from sandbox.model.entry import Entry, EntryKind
 from sandbox.model.job import JobKind, JobSpec
 from sandbox.model.question import Question
 from sandbox.privacy.check import check_question
+from sandbox.privacy.query import Reads
 
 
 def replay_decision(bundle: Bundle, decided: Entry) -> None:
@@ -73,7 +74,7 @@ def _differences(bundle: Bundle, decided: Entry, spec: JobSpec, request: Decisio
         "loss": (request.loss.to_record(), spec.loss.to_record()),
         "logged loss": (decided.body["loss"], spec.loss.to_record()),
         "rows": (request.raw_rows, False),
-        "walls": (request.isolation == NO_PROGRAM["level"], spec.kind is JobKind.SQL),
+        "walls": (request.isolation == NO_PROGRAM["level"], spec.kind is not JobKind.PYTHON),
     }
     wrong = [name for name, (said, is_so) in pairs.items() if said != is_so]
     return wrong if request.at <= decided.at else [*wrong, "time"]
@@ -83,8 +84,9 @@ def _reads(bundle: Bundle, spec: JobSpec, tables: dict[str, DatasetDescription])
     if spec.kind is JobKind.PYTHON:
         return spec.reads
     code = bundle.document(spec.code).decode()
-    query = check_question(Question(code, spec.loss, spec.rows, spec.groups), tables)
-    return ((query.dataset, tuple(query.columns)),)
+    if spec.kind is JobKind.MODEL:
+        return (model_plan(spec, code, tables).reads,)
+    return check_question(Question(code, spec.loss, spec.rows, spec.groups), tables).reads
 
 
 def _agreement(bundle: Bundle, name: str, *, before: int) -> Agreement | None:

@@ -4,7 +4,8 @@ For each settled job, in this order:
 1. the submitter's signature holds over the spec whose digest is the job;
 2. each recorded question gives the recorded plan, and the losses add to what was posted;
 3. each answer is the sealed exact integers plus sealed noise, and the noise fits its mechanism;
-4. the program, run again on the recorded answers with the recorded seed, hands over the recorded outputs;
+4. the program or the model, run again on the recorded answers with the recorded seed, hands over the recorded outputs,
+   and a model that refused for want of rows refuses again;
 5. the outputs are what the permit let pass and what the release says, byte for byte.
 """
 
@@ -16,9 +17,11 @@ from typing import Any
 from sandbox.crypto.envelope import open_sealed
 from sandbox.crypto.keys import PrivateKey
 from sandbox.crypto.signing import verify_signature
+from sandbox.errors import BoundError, SaggarError
 from sandbox.jobs.blocks import blocks_question
 from sandbox.jobs.gate import check_permit, gate_outputs
 from sandbox.jobs.measuring import program_seed
+from sandbox.jobs.models import learn_again
 from sandbox.jobs.questions import loss_of_request, question_of
 from sandbox.jobs.replay_bundle import Bundle, mismatch
 from sandbox.jobs.replay_decision import tables_for
@@ -31,7 +34,7 @@ from sandbox.model.job import SIGNING_CONTEXT, JobKind, JobSpec
 from sandbox.model.keys import Role, Signature, decode_base64
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
 from sandbox.model.release import Release
-from sandbox.model.transcript import SEALING_CONTEXT, Exchange, Transcript
+from sandbox.model.transcript import SEALING_CONTEXT, Exchange, Transcript, parse_secret
 from sandbox.privacy.blocks import plan_blocks
 from sandbox.privacy.blocks_measure import verify_blocks
 from sandbox.privacy.check import check_question
@@ -58,6 +61,8 @@ def replay_transcript(
         raise mismatch(subject, "the transcript is another job's")
     _replay_answers(bundle, settled, spec, transcript, _open(bundle, transcript, auditor, subject), subject)
     verdicts = [(subject, f"{len(transcript.exchanges)} answers are exact integers plus noise that fits")]
+    if spec.kind is JobKind.MODEL:
+        verdicts += _learn_again(bundle, settled, spec, transcript, subject)
     if settled.body["release"] is None:
         return [*verdicts, (subject, f"ended without a release (`{settled.body['code']}`)")]
     if spec.kind is JobKind.PYTHON:
@@ -84,7 +89,7 @@ def _open(bundle: Bundle, transcript: Transcript, auditor: PrivateKey, subject: 
     if sealed is None:
         raise mismatch(subject, f"nothing of {subject} is sealed to key `{auditor.public.key_id}`")
     secret = open_sealed(auditor, bundle.document(sealed), f"{SEALING_CONTEXT}/{transcript.job}")
-    questions: list[dict[str, Any]] = parse_canonical(secret)["questions"]
+    questions: list[dict[str, Any]] = parse_secret(secret)["questions"]
     return questions
 
 
@@ -154,6 +159,10 @@ def _rerun(bundle: Bundle, spec: JobSpec, transcript: Transcript, guests: Guests
     source = bundle.document(spec.code).decode()
     program = Program(source, dict(spec.parameters), program_seed(transcript.job))
     recorded = _Recorded(spec, transcript, tables_for(bundle, spec))
+    lacking = transcript.guest.keys() - guests().report_for(source).versions.keys()
+    if lacking:
+        named = ", ".join(f"{name} {transcript.guest[name]}" for name in sorted(lacking))
+        raise mismatch(subject, f"the program ran with {named}, which this machine does not have to run it again")
     outcome = guests().run(program, recorded.answer)
     if outcome.outputs is None:
         raise mismatch(subject, f"the program does not run again: {outcome.message or outcome.status}")
@@ -161,6 +170,27 @@ def _rerun(bundle: Bundle, spec: JobSpec, transcript: Transcript, guests: Guests
         raise mismatch(subject, "the program hands over other outputs than the recorded ones")
     if not recorded.used_up:
         raise mismatch(subject, "the program asks fewer questions than the recorded ones")
+
+
+def _learn_again(
+    bundle: Bundle, settled: Entry, spec: JobSpec, transcript: Transcript, subject: str
+) -> list[tuple[str, str]]:
+    """Return what holds of a model made again; nothing where the job ended for another reason than the model's own."""
+    code, ended = bundle.document(spec.code).decode(), settled.body["code"]
+    answered = [(exchange.question, exchange.answer) for exchange in transcript.exchanges]
+    if ended is not None and not ended.startswith(BoundError.code):
+        return []
+    try:
+        outputs = learn_again(spec, code, tables_for(bundle, spec), answered, seed=program_seed(transcript.job))
+    except BoundError as error:
+        if error.code != ended:
+            raise mismatch(subject, f"the model refuses the recorded answers: {error.message}") from error
+        return [(subject, "the model, made again from the recorded answers, refuses for the same reason")]
+    except SaggarError as error:
+        raise mismatch(subject, f"the model cannot be made again: {error.message}") from error
+    if ended is not None or canonical_release_bytes(outputs) != canonical_release_bytes(transcript.outputs):
+        raise mismatch(subject, "the model, made again from the recorded answers, is another than the recorded one")
+    return [(subject, "the model, made again from the recorded answers, gives the same bytes")]
 
 
 class _Recorded:

@@ -8,7 +8,7 @@ from typing import Any
 from sandbox.errors import CancelledError, JobError, SaggarError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.gate import check_permit
-from sandbox.jobs.publishing import publish, receipt_for
+from sandbox.jobs.publishing import publish, receipt_for, witness_hint
 from sandbox.jobs.stages import Gated, Measured, Released, Reserved, Settled
 from sandbox.model.canonical import canonical_bytes
 from sandbox.model.digest import Digest
@@ -72,7 +72,8 @@ def release(engine: Engine, job: Digest) -> Released:
         transcript=parsed.permit.transcript,
         key=engine.key.public,
     )
-    publish(engine)
+    with witness_hint("then submit the same job again; it costs nothing more"):
+        publish(engine)
     return Released(parsed, raw, receipt_for(engine, known.ended_seq))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from sandbox.errors import ExactError, SaggarError
 from sandbox.jobs.engine import Records
+from sandbox.jobs.models import model_plan
 from sandbox.jobs.registry import snapshot_of, tables_of
 from sandbox.model.digest import digest_of
 from sandbox.model.exact import parse_exact
@@ -35,6 +37,8 @@ def specify(records: Records, job: JobFile, code: str, *, nonce: str | None = No
         parameters=job.parameters,
         nonce=job.nonce if nonce is None else nonce,
     )
+    if spec.kind is JobKind.MODEL:
+        spec = _declared(records, spec, code)
     return replace(spec, snapshots=tuple((name, snapshot_of(records, name)) for name in _datasets(records, spec, code)))
 
 
@@ -45,7 +49,7 @@ def loss_of(job: JobFile) -> PrivacyLoss:
     else:
         loss = loss_from_epsilon(parse_exact(job.loss.epsilon), parse_exact(job.loss.delta))
     try:
-        return PrivacyLoss.parse(loss.to_record())
+        return PrivacyLoss.parse(loss.on_grid().to_record())
     except ExactError as error:
         raise ExactError(
             "the job's loss is larger or finer than an account can hold",
@@ -53,10 +57,19 @@ def loss_of(job: JobFile) -> PrivacyLoss:
         ) from error
 
 
+def _declared(records: Records, spec: JobSpec, code: str) -> JobSpec:
+    """Return the spec of a model job with what its questions read and what it lets out."""
+    with suppress(SaggarError):  # It is refused at admission, with its reason, and the refusal is logged.
+        plan = model_plan(spec, code, tables_of(records))
+        return replace(spec, reads=(plan.reads,), outputs=plan.outputs)
+    return spec
+
+
 def _datasets(records: Records, spec: JobSpec, code: str) -> list[str]:
-    if spec.kind is JobKind.PYTHON:
+    if spec.kind is not JobKind.SQL:
         return [dataset for dataset, _ in spec.reads]
     try:
-        return [check_question(Question(code, spec.loss, spec.rows, spec.groups), tables_of(records)).dataset]
+        query = check_question(Question(code, spec.loss, spec.rows, spec.groups), tables_of(records))
+        return [dataset for dataset, _ in query.reads]
     except SaggarError:
         return []  # It is refused at admission, with its reason, and the refusal is logged.

@@ -17,9 +17,7 @@ from sandbox.model.keys import Signature
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.release import Permit, Release
 from sandbox.model.transcript import Transcript
-from sandbox.privacy.query import CheckedQuery
-
-Reads = tuple[tuple[str, tuple[str, ...]], ...]
+from sandbox.privacy.query import CheckedQuery, Reads
 
 
 @dataclass(frozen=True, slots=True)

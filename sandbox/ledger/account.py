@@ -6,7 +6,8 @@ obeyed is a rule that a replay checks, and there is no second copy of it to drif
 
 What the rules promise about money that is privacy:
 1. Nothing is reserved unless every account it names has room for what is posted, pending and asked for.
-2. A job is charged the same loss on each of its accounts: the agreement's and the dataset's of every dataset it reads.
+2. A job is charged the same loss on each of its accounts: the agreement's, and the dataset's for each kind of unit that
+   it protects, of every dataset it reads.
 3. Answers never sum to more than was reserved; a settlement never posts less than was answered.
 4. Before `vault.opened` a reservation can be voided; after it, only what was never answered can, and a recovery posts
    everything that was reserved.

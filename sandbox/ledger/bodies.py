@@ -43,6 +43,7 @@ def parse_body(kind: EntryKind, body: Mapping[str, Any]) -> dict[str, Any]:
         LedgerError: `ledger.entry.malformed`; `details["place"]` names the field.
     """
     fields = FIELDS[kind]
+    body = {**_LATER.get(kind, {}), **body}
     if body.keys() != fields.keys():
         odd = sorted(body.keys() ^ fields.keys())
         raise _malformed(kind, odd[0], f"exactly the fields {sorted(fields)}")
@@ -235,6 +236,9 @@ def _isolation(value: object) -> dict[str, str | int | bool]:
 _suite = _one_of(*(suite.value for suite in SuiteName))
 _grant = _record(dataset=_name, columns=_sorted_set(_name, least=1), budget=_loss, job_limit=_loss)
 
+_LATER: dict[EntryKind, dict[str, Any]] = {EntryKind.DATASET_SEALED: {"also_protects": []}}
+"""Fields that entries of the first logs do not have, and what they mean there."""
+
 FIELDS: dict[EntryKind, dict[str, Form]] = {
     EntryKind.LOG_OPENED: {"origin": _text, "suite": _suite, "key": _public_key, "versions": _versions},
     EntryKind.KEY_REGISTERED: {"key": _public_key},
@@ -243,6 +247,7 @@ FIELDS: dict[EntryKind, dict[str, Form]] = {
         "dataset": _name,
         "table": _name,
         "unit_kind": _name,
+        "also_protects": _sorted_set(_name),
         "description": parse_digest,
         "snapshot": parse_digest,
         "parent": _optional(parse_digest),

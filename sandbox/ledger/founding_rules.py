@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sandbox.ledger.bodies import refused_entry
@@ -15,6 +16,7 @@ from sandbox.ledger.state import (
     changed,
     dataset_account,
 )
+from sandbox.ledger.table import Table
 from sandbox.model.digest import Digest
 from sandbox.model.entry import Entry
 from sandbox.model.keys import PublicKey, Role, SuiteName
@@ -49,21 +51,24 @@ def policy_adopted(state: State, _entry: Entry, body: dict[str, Any]) -> State:
 
 
 def dataset_sealed(state: State, _entry: Entry, body: dict[str, Any]) -> State:
-    """Seal a snapshot; the first opens the dataset's account, a later one may lower its limit."""
+    """Seal a snapshot; the first opens the dataset's account for each kind of unit, a later one may lower its limit."""
     name, budget, known = body["dataset"], body["budget"], state.datasets.get(body["dataset"])
     snapshots: tuple[tuple[Digest, Digest], ...] = ()
-    account_id = dataset_account(name, body["unit_kind"])
+    others: tuple[str, ...] = body["also_protects"]
+    if body["unit_kind"] in others:
+        raise refused_entry("duplicate", f"`{name}` protects one kind of unit twice", "name each kind once")
+    account_ids = [dataset_account(name, kind) for kind in (body["unit_kind"], *others)]
     if known is None:
         if body["parent"] is not None:
             raise refused_entry(
                 "wrong_parent", f"the first snapshot of `{name}` names a parent", "seal it without a parent"
             )
-        account = Account(account_id, budget)
+        accounts = [Account(account_id, budget) for account_id in account_ids]
     else:
         # A new unit kind would open a fresh account over the same rows: the budget given back by another name.
-        if body["unit_kind"] != known.unit_kind:
+        if (body["unit_kind"], others) != (known.unit_kind, known.also_protects):
             raise refused_entry(
-                "unit_changed", f"the privacy unit of `{name}` is `{known.unit_kind}`", "seal it as another dataset"
+                "unit_changed", f"`{name}` protects `{'`, `'.join(known.unit_kinds)}`", "seal it as another dataset"
             )
         if body["parent"] != known.snapshot:
             raise refused_entry(
@@ -71,10 +76,10 @@ def dataset_sealed(state: State, _entry: Entry, body: dict[str, Any]) -> State:
             )
         if known.has_snapshot(body["snapshot"]):
             raise refused_entry("duplicate", f"this snapshot of `{name}` is already sealed", "there is nothing to do")
-        before = state.accounts[account_id]
-        if not budget.fits(before.limit):
+        before = [state.accounts[account_id] for account_id in account_ids]
+        if not all(budget.fits(account.limit) for account in before):
             raise refused_entry("budget_raised", f"the budget of `{name}` would rise", "keep the budget or lower it")
-        account, snapshots = changed(before, limit=budget), known.snapshots
+        accounts, snapshots = [changed(account, limit=budget) for account in before], known.snapshots
     dataset = DatasetFacts(
         name,
         body["table"],
@@ -83,24 +88,29 @@ def dataset_sealed(state: State, _entry: Entry, body: dict[str, Any]) -> State:
         (*snapshots, (body["snapshot"], body["description"])),
         None,
         () if known is None else known.destroyed,
+        others,
     )
     return changed(
-        state,
-        datasets=state.datasets.with_item(name, dataset),
-        accounts=state.accounts.with_item(account_id, account),
+        state, datasets=state.datasets.with_item(name, dataset), accounts=_with_accounts(state.accounts, accounts)
     )
+
+
+def _with_accounts(table: Table[str, Account], accounts: Iterable[Account]) -> Table[str, Account]:
+    for account in accounts:
+        table = table.with_item(account.account, account)
+    return table
 
 
 def dataset_profiled(state: State, _entry: Entry, body: dict[str, Any]) -> State:
-    """Post the loss of a dataset's own profile."""
+    """Post the loss of a dataset's own profile, on each account of the dataset."""
     dataset = sealed_dataset(state, body["dataset"], body["snapshot"])
-    account = state.accounts[dataset.account].post(body["loss"])
+    accounts = [state.accounts[account].post(body["loss"]) for account in dataset.accounts]
     if body["snapshot"] == dataset.snapshot:
         dataset = changed(dataset, profile=body["profile"])
     return changed(
         state,
         datasets=state.datasets.with_item(dataset.dataset, dataset),
-        accounts=state.accounts.with_item(account.account, account),
+        accounts=_with_accounts(state.accounts, accounts),
     )
 
 

@@ -100,19 +100,19 @@ def budget_reserved(state: State, entry: Entry, body: dict[str, Any]) -> State:
 
 
 def _reserved_datasets(state: State, agreement: AgreementFacts, accounts: tuple[str, ...]) -> dict[str, GrantFacts]:
-    """Return the grants behind a reservation, which must name both accounts of each dataset, once each."""
+    """Return the grants behind a reservation: it names the agreement's and all accounts of each dataset, once each."""
     grants: dict[str, GrantFacts] = {}
     expected: set[str] = set()
     for dataset, grant in agreement.grants.items():
         account_id = agreement_account(agreement.name, dataset)
         if account_id in accounts and dataset in state.datasets:
             grants[dataset] = grant
-            expected |= {account_id, state.datasets[dataset].account}
+            expected |= {account_id, *state.datasets[dataset].accounts}
     if set(accounts) != expected or len(accounts) != len(expected):
         raise refused_entry(
             "wrong_accounts",
-            "a reservation names the agreement's account and the dataset's account of each dataset, and no other",
-            "reserve on both accounts of every dataset that the job reads",
+            "a reservation names the agreement's account and the dataset's accounts of each dataset, and no other",
+            "reserve on all accounts of every dataset that the job reads",
         )
     return grants
 
@@ -124,7 +124,7 @@ def vault_opened(state: State, entry: Entry, body: dict[str, Any]) -> State:
     _check_term(agreement, entry.at)
     for name, snapshot, columns in body["reads"]:
         dataset = sealed_dataset(state, name, snapshot)
-        if dataset.account not in job.accounts:
+        if not set(dataset.accounts) <= set(job.accounts):
             raise refused_entry(
                 "not_reserved", f"the job has no reservation on `{name}`", "reserve on every dataset that the job reads"
             )

@@ -146,6 +146,7 @@ class DatasetFacts:
 
     Attributes:
         dataset, table, unit_kind: its names; dataset and unit kind never change.
+        also_protects: further kinds of units that it protects; they never change either.
         suite: the suite of the current snapshot.
         snapshots: `(snapshot, description)` in the order of sealing; the last is current.
         profile: the digest of the latest profile of the current snapshot, or None.
@@ -159,6 +160,17 @@ class DatasetFacts:
     snapshots: tuple[tuple[Digest, Digest], ...]
     profile: Digest | None
     destroyed: tuple[tuple[Digest, Digest], ...] = ()
+    also_protects: tuple[str, ...] = ()
+
+    @property
+    def unit_kinds(self) -> tuple[str, ...]:
+        """Every kind of unit that it protects, the one that bounds rows first."""
+        return (self.unit_kind, *self.also_protects)
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts that every answer about this dataset is charged to, one for each kind of unit."""
+        return tuple(dataset_account(self.dataset, kind) for kind in self.unit_kinds)
 
     @property
     def snapshot(self) -> Digest:
@@ -167,8 +179,13 @@ class DatasetFacts:
 
     @property
     def account(self) -> str:
-        """The account that every answer about this dataset is charged to."""
+        """The account of the unit that bounds rows."""
         return dataset_account(self.dataset, self.unit_kind)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether any of its snapshots was not destroyed."""
+        return len(self.destroyed) < len(self.snapshots)
 
     def has_snapshot(self, snapshot: str) -> bool:
         """Return whether `snapshot` was ever sealed for this dataset."""
@@ -188,6 +205,7 @@ class DatasetFacts:
             "snapshots": [list(pair) for pair in self.snapshots],
             "profile": self.profile,
             "destroyed": [list(pair) for pair in self.destroyed],
+            **({"also_protects": list(self.also_protects)} if self.also_protects else {}),
         }
 
 

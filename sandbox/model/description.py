@@ -15,7 +15,7 @@ from sandbox.errors import DescriptionError, SaggarError
 from sandbox.model.digest import Digest, digest_of_record
 from sandbox.model.exact import format_exact, parse_exact
 from sandbox.model.loss import PrivacyLoss
-from sandbox.model.unit import ContributionBound, PrivacyUnit
+from sandbox.model.unit import ContributionBound, OtherUnit, PrivacyUnit
 
 
 class ColumnKind(StrEnum):
@@ -134,7 +134,7 @@ class ExclusionRule:
 
 @dataclass(frozen=True, slots=True)
 class DatasetDescription:
-    """A dataset as its department describes it; one table, one privacy unit.
+    """A dataset as its department describes it: one table, the unit that bounds its rows, and perhaps further units.
 
     Attributes:
         dataset: the identifier in agreements and accounts (`hospital`).
@@ -148,6 +148,7 @@ class DatasetDescription:
         budget: the loss that all operators together may spend on this dataset.
         max_rows: a public ceiling on the rows of a snapshot, from which overflow is excluded.
         source_licence: attribution that travels with the data, or empty.
+        also_protects: further kinds of units that the promise holds for.
     """
 
     dataset: str
@@ -164,6 +165,12 @@ class DatasetDescription:
     budget: PrivacyLoss
     max_rows: int
     source_licence: str = ""
+    also_protects: tuple[OtherUnit, ...] = ()
+
+    @property
+    def unit_kinds(self) -> tuple[str, ...]:
+        """Every kind of unit that it protects, each with an account of its own; the one that bounds rows first."""
+        return (self.unit.kind, *(other.kind for other in self.also_protects))
 
     def column(self, name: str) -> Column | None:
         """Return the column called `name`, or None."""
@@ -189,6 +196,7 @@ class DatasetDescription:
             "budget": self.budget.to_record(),
             "max_rows": self.max_rows,
             "source_licence": self.source_licence,
+            **({"also_protects": [other.to_record() for other in self.also_protects]} if self.also_protects else {}),
         }
 
     def digest(self) -> Digest:
@@ -217,6 +225,10 @@ class DatasetDescription:
                 budget=PrivacyLoss.parse(record["budget"]),
                 max_rows=record["max_rows"],
                 source_licence=record["source_licence"],
+                also_protects=tuple(
+                    OtherUnit(other["kind"], other["column"], other["zh"], other["rows"])
+                    for other in record.get("also_protects", ())
+                ),
             )
         except (KeyError, TypeError, ValueError, SaggarError) as error:
             raise DescriptionError(

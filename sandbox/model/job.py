@@ -14,10 +14,11 @@ SIGNING_CONTEXT = "saggar/job/1"
 
 
 class JobKind(StrEnum):
-    """`sql`: one question.  `python`: a program with `def analyze(data)` that asks questions."""
+    """`sql`: one question.  `python`: a program with `def analyze(data)`.  `model`: one of the engine's own recipes."""
 
     SQL = "sql"
     PYTHON = "python"
+    MODEL = "model"
 
 
 class OutputKind(StrEnum):
@@ -71,8 +72,8 @@ class JobSpec:
 
     Attributes:
         name: for people.
-        kind: SQL or Python.
-        code: the digest of the code's UTF-8 bytes.
+        kind: SQL, Python or a model.
+        code: the digest of the code's UTF-8 bytes; a model's code is its document (`model_document.py`).
         agreement: the short name of the agreement.
         product, purpose: what the answers are for.
         reads: `(dataset, columns)`, the columns whose keys are opened, sorted.

@@ -13,7 +13,7 @@ from fractions import Fraction
 from sandbox.errors import BoundError
 from sandbox.model.description import Column, ColumnKind, DatasetDescription, DomainValue, ExclusionRule
 from sandbox.model.document import Node, description_error, read_document
-from sandbox.model.unit import ContributionBound, PrivacyUnit
+from sandbox.model.unit import ContributionBound, OtherUnit, PrivacyUnit
 
 COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 COLUMN_RULE = "start with a lower-case letter, go on with lower-case letters, digits and `_`, at most 63 in all"
@@ -25,6 +25,7 @@ UNIT_RULE = "write the singular in lower case, as in patient or vehicle-day"
 CLASSIFICATIONS = ("L1", "L2", "L3", "L4")
 MAX_ROWS = 10**12
 MAX_BOUND = 1_000_000
+MAX_OTHER_UNITS = 3
 MAX_COUNT = 2**53 - 1
 """The most steps between zero and a bound, so that every tool on the way reads a stored number exactly."""
 
@@ -46,7 +47,7 @@ def load_description(text: str, file_name: str) -> DatasetDescription:
     top = read_document(text, file_name)
     top.only(
         "dataset", "table", "label", "department_zh", "catalogue_id", "unit", "bound", "columns", "exclusions",
-        "max_broken_share", "budget", "max_rows", "source_licence",
+        "max_broken_share", "budget", "max_rows", "source_licence", "also_protects",
     )  # fmt: skip
     label_en, label_zh = top.field("label").labels()
     unit = _unit(top.field("unit"))
@@ -59,6 +60,7 @@ def load_description(text: str, file_name: str) -> DatasetDescription:
     budget = top.field("budget")
     if budget.loss().rho == 0 or budget.loss().delta >= 1:
         budget.refuse("`budget` is out of range", hint="rho is above 0 and delta below 1", kind="range")
+    others = top.optional("also_protects")
     exclusions, licence = top.optional("exclusions"), top.optional("source_licence")
     return DatasetDescription(
         dataset=top.field("dataset").matching(DATASET_NAME, DATASET_RULE),
@@ -75,6 +77,7 @@ def load_description(text: str, file_name: str) -> DatasetDescription:
         budget=budget.loss(),
         max_rows=top.field("max_rows").integer(1, MAX_ROWS),
         source_licence="" if licence is None else licence.text(),
+        also_protects=() if others is None else _others(others, unit, columns),
     )
 
 
@@ -85,6 +88,35 @@ def _unit(node: Node) -> PrivacyUnit:
         column=node.field("column").text().strip(),
         label_zh=node.field("zh").text(),
     )
+
+
+def _others(node: Node, unit: PrivacyUnit, columns: tuple[Column, ...]) -> tuple[OtherUnit, ...]:
+    """Return the further kinds of units; kinds and headers differ from each other and from all else."""
+    found: list[OtherUnit] = []
+    for place in node.items():
+        place.only("kind", "column", "zh", "rows")
+        other = OtherUnit(
+            kind=place.field("kind").matching(UNIT_KIND, UNIT_RULE),
+            column=place.field("column").text().strip(),
+            label_zh=place.field("zh").text(),
+            rows=place.field("rows").integer(1, MAX_BOUND),
+        )
+        if other.kind in {unit.kind, *(known.kind for known in found)}:
+            place.refuse(f"the kind `{other.kind}` is protected twice", hint="keep one of them", kind="duplicate")
+        taken = {unit.column, *(known.column for known in found)}
+        taken |= {name for column in columns for name in (column.source, column.name)}
+        if other.column in taken:
+            place.refuse(
+                f"`{other.column}` names a {other.kind} and cannot be a column or another unit too",
+                hint="leave it out of `columns`; it is sealed as a keyed token",
+                kind="unit_column",
+            )
+        found.append(other)
+    if not 1 <= len(found) <= MAX_OTHER_UNITS:
+        node.refuse(
+            f"`also_protects` names 1 to {MAX_OTHER_UNITS} kinds of units", hint="leave it out for none", kind="range"
+        )
+    return tuple(found)
 
 
 def _bound(node: Node) -> ContributionBound:
@@ -106,7 +138,7 @@ def _columns(node: Node, unit: PrivacyUnit) -> tuple[Column, ...]:
             place.refuse(f"column `{column.name}` is described twice", hint="keep one of them", kind="duplicate")
         if any(column.source == other.source for other in columns):
             place.refuse(f"source header `{column.source}` is used twice", hint="one column a header", kind="duplicate")
-        if unit.column in {column.source, column.name}:
+        if unit.column == column.source or unit.sql_name == column.name:
             place.refuse(
                 f"`{unit.column}` names the privacy unit and cannot be a column too",
                 hint="leave it out of `columns`; it is sealed as a keyed token",

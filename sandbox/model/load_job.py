@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from sandbox.model.document import Node, read_document
 from sandbox.model.job import CellKind, JobKind, OutputDeclaration, OutputKind
 from sandbox.model.load_description import COLUMN_NAME, COLUMN_RULE, DATASET_NAME, DATASET_RULE, MAX_BOUND
+from sandbox.model.load_model import load_model
 from sandbox.model.loss import PrivacyLoss
+from sandbox.model.model_document import ModelDocument
 
 MAX_OUTPUT_ROWS = 1_000_000
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
@@ -49,15 +51,16 @@ class JobFile:
 
     Attributes:
         name: for people.
-        kind: SQL or Python, by the ending of `code`.
-        code: the file with the code, relative to the job file.
+        kind: SQL or Python, by the ending of `code`; or a model, which needs no code.
+        code: the file with the code, relative to the job file; empty for a model.
         agreement, product, purpose: under what and for what.
         loss: exact, or as epsilon and delta, to be converted by the one who makes the `JobSpec`.
-        reads: `(dataset, columns)` sorted, for Python; empty for SQL, whose question says it.
-        outputs: what may leave, for Python; empty for SQL, whose output is its answer.
+        reads: `(dataset, columns)` sorted, for Python; empty where a question or a model says it.
+        outputs: what may leave, for Python; empty for SQL and for a model, which say it themselves.
         rows, groups: the contribution bound asked for, or None for the dataset's own.
         parameters: JSON scalars handed to the program, sorted by name.
         nonce: text that asks the same question again.
+        model: what a model job learns, else None.
     """
 
     name: str
@@ -73,6 +76,7 @@ class JobFile:
     groups: int | None
     parameters: tuple[tuple[str, str | int | bool | None], ...]
     nonce: str
+    model: ModelDocument | None = None
 
 
 def load_job(text: str, file_name: str) -> JobFile:
@@ -88,10 +92,9 @@ def load_job(text: str, file_name: str) -> JobFile:
     top = read_document(text, file_name)
     top.only(
         "name", "code", "agreement", "product", "purpose", "loss", "reads", "outputs", "rows", "groups", "parameters",
-        "nonce",
+        "nonce", "model",
     )  # fmt: skip
-    code = top.field("code").matching(_CODE, _CODE_RULE)
-    kind = JobKind.SQL if code.endswith(".sql") else JobKind.PYTHON
+    kind, code, model = _what(top)
     rows, groups, nonce = top.optional("rows"), top.optional("groups"), top.optional("nonce")
     row_count = None if rows is None else rows.integer(1, MAX_BOUND)
     group_count = None if groups is None else groups.integer(1, MAX_BOUND)
@@ -113,7 +116,19 @@ def load_job(text: str, file_name: str) -> JobFile:
         groups=group_count,
         parameters=_parameters(top, kind),
         nonce="" if nonce is None else nonce.text(),
+        model=model,
     )
+
+
+def _what(top: Node) -> tuple[JobKind, str, ModelDocument | None]:
+    """Return what a job does: its kind, and the file with its code or the model that it learns."""
+    model = top.optional("model")
+    if model is None:
+        code = top.field("code").matching(_CODE, _CODE_RULE)
+        return (JobKind.SQL if code.endswith(".sql") else JobKind.PYTHON), code, None
+    if top.optional("code") is not None:
+        model.refuse("`model` and `code` are both given", hint="a model needs no code; keep one of them", kind="job")
+    return JobKind.MODEL, "", load_model(model)
 
 
 def _loss(node: Node) -> PrivacyLoss | EpsilonDelta:
@@ -136,13 +151,14 @@ def _loss(node: Node) -> PrivacyLoss | EpsilonDelta:
 
 def _python_only(top: Node, field: str, kind: JobKind) -> Node | None:
     node = top.optional(field)
-    if node is not None and kind is JobKind.SQL:
-        node.refuse(f"`{field}` is only for Python jobs", hint="remove it; the question says it", kind="job")
+    if node is not None and kind is not JobKind.PYTHON:
+        said = "question" if kind is JobKind.SQL else "model"
+        node.refuse(f"`{field}` is only for Python jobs", hint=f"remove it; the {said} says it", kind="job")
     return node
 
 
 def _reads(top: Node, kind: JobKind) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    if _python_only(top, "reads", kind) is None and kind is JobKind.SQL:
+    if _python_only(top, "reads", kind) is None and kind is not JobKind.PYTHON:
         return ()
     reads: list[tuple[str, tuple[str, ...]]] = []
     for dataset, columns in top.field("reads").entries():
@@ -158,7 +174,7 @@ def _reads(top: Node, kind: JobKind) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def _outputs(top: Node, kind: JobKind) -> tuple[OutputDeclaration, ...]:
-    if _python_only(top, "outputs", kind) is None and kind is JobKind.SQL:
+    if _python_only(top, "outputs", kind) is None and kind is not JobKind.PYTHON:
         return ()
     outputs: list[OutputDeclaration] = []
     for place in top.field("outputs").items():

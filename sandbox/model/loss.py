@@ -13,6 +13,9 @@ from fractions import Fraction
 from sandbox.errors import ExactError
 from sandbox.model.exact import format_exact, parse_exact
 
+GRID = 10**30
+"""Steps of one: the finest loss that an account holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class PrivacyLoss:
@@ -33,6 +36,14 @@ class PrivacyLoss:
         if not 0 <= share <= 1:
             raise ExactError("a share of a loss is out of range", hint="a share lies between 0 and 1")
         return PrivacyLoss(self.rho * share, self.delta * share)
+
+    def on_grid(self) -> PrivacyLoss:
+        """Return the largest loss on the grid of accounts that is within this one.
+
+        What is asked for is put on the grid before it is held or charged, so that sums of any number of losses stay
+        short: fractions with denominators of their own would make an account that nobody can write down.
+        """
+        return PrivacyLoss(Fraction(self.rho * GRID // 1, GRID), Fraction(self.delta * GRID // 1, GRID))
 
     def fits(self, limit: PrivacyLoss) -> bool:
         """Return whether this loss is within `limit`, component by component."""

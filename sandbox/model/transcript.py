@@ -6,16 +6,21 @@ encrypted to the auditor's key and travels beside it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from sandbox.errors import CanonicalError
 from sandbox.model.blocks_question import BlocksQuestion
-from sandbox.model.canonical import canonical_release_bytes, parse_canonical_release
+from sandbox.model.canonical import canonical_bytes, canonical_release_bytes, parse_canonical, parse_canonical_release
 from sandbox.model.digest import Digest, digest_of, parse_digest
 from sandbox.model.question import Question
 
 SEALING_CONTEXT = "saggar/transcript/1"
+SEALED_DIGITS = 24
+"""What an exact integer or its noise takes at most, with its sign: they are held within 64 bits."""
+
+_INTEGER = re.compile(r"-?[0-9]{1,24}")
 AnyQuestion = Question | BlocksQuestion
 
 
@@ -122,3 +127,33 @@ class Transcript:
         if transcript.to_bytes() != raw:
             raise CanonicalError("a transcript has unknown fields", hint="see docs/reference/transcript.md")
         return transcript
+
+
+def padded_secret(secret: dict[str, Any]) -> bytes:
+    """Return the canonical bytes of what is sealed, followed by spaces, so that no integer shows by its digits.
+
+    An envelope shows the length of what it holds, and a bundle is handed to people who may not open it: without this a
+    total of 0 and one of a million would be told apart by six bytes.  What else decides the length is released: how
+    many cells, their keys, the profile.
+    """
+    return canonical_bytes(secret) + b" " * _missing_digits(secret)
+
+
+def parse_secret(raw: bytes) -> dict[str, Any]:
+    """Return what `padded_secret` wrote.
+
+    Raises:
+        CanonicalError: it is no canonical record followed by the spaces that belong to it.
+    """
+    secret = parse_canonical(raw.rstrip(b" "))
+    if not isinstance(secret, dict) or padded_secret(secret) != raw:
+        raise CanonicalError("a sealed part is not padded", hint="it is written by `padded_secret`")
+    return secret
+
+
+def _missing_digits(record: object) -> int:
+    if isinstance(record, str):
+        return SEALED_DIGITS - len(record) if _INTEGER.fullmatch(record) else 0
+    if isinstance(record, dict):
+        return sum(_missing_digits(value) for value in record.values())
+    return sum(_missing_digits(value) for value in record) if isinstance(record, list) else 0

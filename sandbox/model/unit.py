@@ -21,6 +21,38 @@ class PrivacyUnit:
     column: str
     label_zh: str
 
+    @property
+    def sql_name(self) -> str:
+        """What a question calls the column: names have no case there, and a source's header may have."""
+        return self.column.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class OtherUnit:
+    """A further kind of unit that a table protects, beside the one that its rows are bounded by.
+
+    Attributes:
+        kind: the kind in the singular, lower case (`person`).
+        column: the header of its key in the source file; it is sealed as a keyed token, never in clear, and no question
+            reads it.
+        label_zh: the kind in Chinese, for people.
+        rows: the most rows of one such unit in a sealed table, 1 or more; a batch that has more is refused.
+    """
+
+    kind: str
+    column: str
+    label_zh: str
+    rows: int
+
+    @property
+    def token_column(self) -> str:
+        """The name under which its tokens are sealed."""
+        return f"_unit_{self.kind.replace('-', '_')}"
+
+    def to_record(self) -> dict[str, int | str]:
+        """Return it as a canonical record."""
+        return {"kind": self.kind, "column": self.column, "zh": self.label_zh, "rows": self.rows}
+
 
 @dataclass(frozen=True, slots=True)
 class ContributionBound:

@@ -22,6 +22,7 @@ _DIGITS = 50
 _DOWN = Context(prec=_DIGITS, rounding=ROUND_FLOOR, Emin=-999_999, Emax=999_999)
 _UP = Context(prec=_DIGITS, rounding=ROUND_CEILING, Emin=-999_999, Emax=999_999)
 _MICRO = 10**6
+_LARGEST_FLOAT = Fraction(10**300)
 
 
 def loss_from_epsilon(epsilon: Fraction, delta: Fraction) -> PrivacyLoss:
@@ -88,7 +89,7 @@ def epsilon_at(rho: Fraction, delta: Fraction) -> Fraction:
     """
     if rho == 0:
         return Fraction(0)
-    best = _best_alpha(float(rho), math.log(delta.denominator) - math.log(delta.numerator))
+    best = _best_alpha(float(min(rho, _LARGEST_FLOAT)), math.log(delta.denominator) - math.log(delta.numerator))
     return max(Fraction(0), _epsilon_for(rho, delta, best))
 
 
@@ -128,13 +129,19 @@ def _log_down(amount: Fraction) -> Fraction:
 def _nine_digits_down(amount: Fraction) -> Fraction:
     if amount <= 0:
         return Fraction(0)
-    exponent = math.floor(math.log10(amount)) - 8
+    exponent = _exponent(amount) - 8
     step = Fraction(10) ** exponent
     return math.floor(amount / step) * step
 
 
+def _exponent(amount: Fraction) -> int:
+    """Return the power of ten at or below a positive amount; floats end at 1e-324."""
+    exponent = len(str(amount.numerator)) - len(str(amount.denominator))
+    return exponent if Fraction(10) ** exponent <= amount else exponent - 1
+
+
 def _scientific_up(amount: Fraction) -> str:
-    exponent = math.floor(math.log10(amount))
+    exponent = _exponent(amount)
     digits = math.ceil(amount / Fraction(10) ** exponent * 1000)
     text = decimal_text(Fraction(digits, 1000), digits=3)
     return f"{text}e{exponent}"

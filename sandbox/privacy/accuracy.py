@@ -12,7 +12,7 @@ from sandbox.model.unit import ContributionBound
 from sandbox.privacy.estimate import value_of
 from sandbox.privacy.plan import Plan, plan_query
 from sandbox.privacy.profile import Profile
-from sandbox.privacy.query import Bounding, CheckedQuery, KeyMode
+from sandbox.privacy.query import AggregateKind, Bounding, CheckedQuery, KeyMode
 from sandbox.privacy.quote import reference_cell
 from sandbox.privacy.statistics import StatisticKind
 
@@ -83,46 +83,78 @@ class ProposedBound:
     noise: float
 
 
-def propose_rows(query: CheckedQuery, loss: PrivacyLoss, profile: Profile, cell: int) -> ProposedBound:
-    """Return the bound on rows whose bias and noise together are least, for a count of a cell of `cell` rows.
+def propose_rows(query: CheckedQuery, loss: PrivacyLoss, profile: Profile, cell: int) -> ProposedBound | None:
+    """Return the bound on rows whose bias and noise together are least, for the totals of a cell of `cell` rows.
 
-    A small bound drops rows, a large one needs noise.  Only released numbers are read.
+    A small bound drops rows, a large one needs noise.  Only released numbers and public bounds are read: the share of
+    rows that a bound leaves out is the profile's, and a sum is taken to be half of what its rows could bring at most.
+    None where no value is a count of rows or a sum: a bound does not bias the others by a share that is known.
     """
     found: list[tuple[float, ProposedBound]] = []
     for rows in sorted({*range(1, min(query.bound.rows, 16) + 1), *_doublings(query.bound.rows)}):
         bound = ContributionBound(rows, min(rows, query.bound.groups))
-        plan = plan_query(replace(query, bound=bound), loss)
-        noise = max(float(sigma) for sigma in plan.entry_sigmas()[:1]) / cell
+        noise = _noise_share(plan_query(replace(query, bound=bound), loss), cell)
+        if noise is None:
+            return None
         lost = profile.lost_share(rows)
         bias = 1.0 if lost is None else float(lost)
         found.append((math.hypot(bias, noise), ProposedBound(rows, bias, noise)))
     return min(found, key=lambda pair: (pair[0], pair[1].rows))[1]
 
 
+def _noise_share(plan: Plan, cell: int) -> float | None:
+    """Return the largest noise of a count of rows or a sum, as a share of its value in a cell of `cell` rows."""
+    sigmas = [float(sigma) for sigma in plan.entry_sigmas()]
+    shares = []
+    for index in range(len(plan.formulas)):
+        estimate = plan.plain_estimate(index)
+        if estimate is None or estimate.kind not in {AggregateKind.COUNT, AggregateKind.SUM}:
+            continue
+        if estimate.sum is None:
+            assert estimate.count is not None
+            shares.append(sigmas[estimate.count] / cell)
+            continue
+        counted = 0.0 if estimate.count is None else estimate.centre * sigmas[estimate.count]
+        half = max(abs(estimate.lower), abs(estimate.upper), 1) / 2
+        shares.append(math.hypot(sigmas[estimate.sum], counted) / (cell * half))
+    return max(shares, default=None)
+
+
 def proposals(query: CheckedQuery, loss: PrivacyLoss, profile: Profile | None) -> tuple[str, ...]:
     """Return what a quote proposes: the bounding form and the bound that err least, by the dataset's profile."""
-    if profile is None or query.source is not None or profile.total_rows() <= 0:
+    if profile is None or query.source is not None or not profile.tells_rows():
         return ()
+    if query.settings.bounding is Bounding.RESCALE:
+        return ()  # It leaves no row out, so there is nothing to weigh against its noise.
     plan = plan_query(query, loss)
     if not plan.bounds_rows or plan.cells is None:
         return ()
     found = []
     cell = max(1, profile.total_rows() // plan.cells)
     best = propose_rows(query, loss, profile, cell)
-    if best.rows < query.bound.rows:
+    if best is not None and best.rows < query.bound.rows:
         found.append(
             f"a bound of {best.rows} rows errs least here (about {best.bias:.1%} left out, {best.noise:.1%} noise in a "
             f"cell of {cell} rows): ask with --rows {best.rows}"
         )
     lost = profile.lost_share(query.bound.rows)
-    scalars = {statistic.statistic.kind for statistic in plan.statistics} <= {StatisticKind.ROWS, StatisticKind.SUM}
-    sampled = query.settings.bounding is Bounding.SAMPLE
-    if scalars and sampled and lost is not None and lost > Fraction(1, 50):
+    if _rescaling_helps(query, plan) and lost is not None and lost > Fraction(1, 50):
         found.append(
             f"sampling leaves out about {float(lost):.0%} of all rows; SETTINGS bounding = 'rescale' counts them all, "
-            "with the same noise and less bias for sums"
+            "with the same noise and less bias for sums, and for counts of units that stand in several groups"
         )
     return tuple(found)
+
+
+def _rescaling_helps(query: CheckedQuery, plan: Plan) -> bool:
+    """Return whether rescaling can lose less than sampling does.
+
+    A count over all rows loses the same either way: a unit counts for the bound.  Sums lose less, since few rows have
+    the largest value, and so do counts by group, since a unit's rows in several groups are further apart.
+    """
+    kinds = {statistic.statistic.kind for statistic in plan.statistics}
+    fits = kinds <= {StatisticKind.ROWS, StatisticKind.SUM} and query.settings.bounding is Bounding.SAMPLE
+    return fits and (StatisticKind.SUM in kinds or query.key_mode is KeyMode.PUBLIC)
 
 
 def _doublings(top: int) -> set[int]:

@@ -17,6 +17,7 @@ from sandbox.privacy.keys import key_domain
 from sandbox.privacy.moments import pair_of, product
 from sandbox.privacy.parse import Text, known_arguments
 from sandbox.privacy.query import Aggregate, AggregateKind, Formula, FormulaOp
+from sandbox.privacy.sides import counts_unit
 
 MAX_FORMULA_DEPTH = 40
 MAX_FORMULA_NODES = 5_000
@@ -293,8 +294,10 @@ class AggregateReader:
         """Return whether a node is the column that names the unit."""
         if not isinstance(node, exp.Column) or not isinstance(node.this, exp.Identifier):
             return False
-        table = node.args.get("table")
-        return node.name.lower() == self.unit and (table is None or str(table.this).lower() in self.translator.names)
+        name, table = node.name.lower(), node.table.lower() or None
+        if self.translator.sides:
+            return counts_unit(self.translator.sides, name, table)
+        return name == self.unit and (table is None or table in self.translator.names)
 
 
 def quantile_parts(text: Text, node: exp.Expr) -> tuple[exp.Expr, exp.Expr | None]:

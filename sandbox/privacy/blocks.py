@@ -34,6 +34,7 @@ MILLISECONDS: Final = (25, 50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000)
 """How long a block's worker may run: a short public list, so that the choice itself says little."""
 
 QUESTION_SECONDS_MAX: Final = 3_600
+_LARGEST_FLOAT: Final = 10**300
 LANES: Final = {BlockMode.STRICT: 1, BlockMode.FAST: 2}
 FAILURES: Final = "failures"
 """The name of the share of blocks that gave no valid answer."""
@@ -145,6 +146,12 @@ def plan_blocks(question: BlocksQuestion, tables: Mapping[str, DatasetDescriptio
     that one unit moves by at most `sensitivity` (`docs/proofs/blocks.md`).
     """
     description = tables.get(question.table)
+    if description is not None and description.also_protects:
+        raise BoundError(
+            "a block holds whole units of one kind, and this table protects several",
+            hint="ask it in SQL with `data.ask`",
+            code="privacy.bound.units",
+        )
     if description is None:
         raise QueryError(
             f"no table is called `{question.table}`",
@@ -189,7 +196,9 @@ def _plan_output(output: BlockOutput, statistic: BlockStatistic, share: Fraction
 
 
 def _steps(output: BlockOutput) -> int:
-    if not output.lower <= output.default <= output.upper or output.lower >= output.upper or output.resolution <= 0:
+    is_float = max(abs(output.lower), abs(output.upper)) <= _LARGEST_FLOAT
+    is_ordered = output.lower <= output.default <= output.upper and output.lower < output.upper
+    if not is_float or not is_ordered or output.resolution <= 0:
         raise BoundError(
             f"the bounds of `{output.name}` are not `lower <= default <= upper` with room between them",
             hint='write for example {"lower": 0, "upper": 200, "default": 100}',

@@ -23,7 +23,7 @@ from sandbox.privacy.estimate import Value, Z
 from sandbox.privacy.fit import check_fit
 from sandbox.privacy.noise import NoiseSource
 
-SEALED_VERSION: Final = 1
+SEALED_VERSION: Final = 2
 
 BlockVector = tuple[float, ...] | None
 """What came back from a block's worker: as many numbers as the question has outputs, or None for a failure."""
@@ -38,6 +38,30 @@ class MeasuredBlocks:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How the machine kept up while blocks ran, told by blocks of the sandbox's own that held no data.
+
+    Attributes:
+        controls: how many ran.
+        late: how many of them did not answer in half of a block's time.
+    """
+
+    controls: int
+    late: int
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what an answer says of it: nothing when none was late."""
+        if self.late == 0:
+            return ()
+        late = f"{self.late} of {self.controls} control blocks, which hold no data, were late"
+        instead = "give each block more milliseconds, or ask again later"
+        return (f"the machine was busy: {late}, so more blocks may count with their default; {instead}",)
+
+
+NOT_WATCHED: Final = Pace(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class _Draw:
     """One exact integer, and the noise that was added to it."""
 
@@ -46,7 +70,7 @@ class _Draw:
 
 
 def measure_blocks(
-    plan: BlocksPlan, vectors: Sequence[BlockVector], noise: NoiseSource, *, split: str
+    plan: BlocksPlan, vectors: Sequence[BlockVector], noise: NoiseSource, *, split: str, pace: Pace = NOT_WATCHED
 ) -> MeasuredBlocks:
     """Return the noisy answer over blocks, and its sealed record.
 
@@ -54,6 +78,7 @@ def measure_blocks(
         plan: what to measure.
         vectors: what each block gave, one item a block; a failure is None, never left out.
         noise: draws the noise.
+        pace: how the machine kept up; must be independent of the vectors.
         split: names, for the auditor, the key by which units were split; sealed and never released.
 
     Privacy: if `vectors` differ in one item, the answers are `plan.loss`-close in zCDP.  Nothing but the number of
@@ -72,9 +97,10 @@ def measure_blocks(
         "kind": "blocks",
         "plan": plan.digest(),
         "split": split,
+        "pace": [pace.controls, pace.late],
         "outputs": [[{"exact": str(draw.exact), "noise": str(draw.noise)} for draw in output] for output in draws],
     }
-    return MeasuredBlocks(_answer(plan, draws), sealed)
+    return MeasuredBlocks(_answer(plan, draws, pace), sealed)
 
 
 def grid_steps(plan: BlocksPlan, place: int, vectors: Sequence[BlockVector]) -> list[int]:
@@ -139,7 +165,7 @@ def _search(plan: BlocksPlan, planned: PlannedBlockOutput, ask: Any) -> tuple[in
     return lower, points
 
 
-def _answer(plan: BlocksPlan, draws: Sequence[Sequence[_Draw]]) -> Answer:
+def _answer(plan: BlocksPlan, draws: Sequence[Sequence[_Draw]], pace: Pace) -> Answer:
     values = []
     for planned, output in zip(plan.outputs, draws, strict=True):
         noisy = iter([draw.exact + draw.noise for draw in output])
@@ -156,7 +182,7 @@ def _answer(plan: BlocksPlan, draws: Sequence[Sequence[_Draw]]) -> Answer:
         lower=(tuple(_float(value.lower) for value in values),),
         upper=(tuple(_float(value.upper) for value in values),),
         loss=plan.loss,
-        notes=blocks_notes(plan),
+        notes=blocks_notes(plan) + pace.notes(),
     )
 
 
@@ -232,7 +258,7 @@ def verify_blocks(plan: BlocksPlan, answer_record: dict[str, Any], sealed: dict[
     Raises:
         ReplayMismatchError: something differs; `details["place"]` names it.
     """
-    draws = _parse_sealed(plan, sealed)
+    draws, pace = _parse_sealed(plan, sealed)
     for place, (planned, output) in enumerate(zip(plan.outputs, draws, strict=True)):
         _check_draws(plan, planned, output)
         check_fit(
@@ -243,7 +269,7 @@ def verify_blocks(plan: BlocksPlan, answer_record: dict[str, Any], sealed: dict[
             place=f"output {place}",
             share=len(plan.outputs),
         )
-    if canonical_release_bytes(_answer(plan, draws).to_record()) != canonical_release_bytes(answer_record):
+    if canonical_release_bytes(_answer(plan, draws, pace).to_record()) != canonical_release_bytes(answer_record):
         raise _mismatch("the answer over blocks is not the replay's", "answer")
 
 
@@ -269,8 +295,8 @@ def _check_draws(plan: BlocksPlan, planned: PlannedBlockOutput, draws: Sequence[
         raise _mismatch("the sealed sums are not such as blocks can give", name)
 
 
-def _parse_sealed(plan: BlocksPlan, sealed: dict[str, Any]) -> list[list[_Draw]]:
-    if set(sealed) != {"v", "kind", "plan", "split", "outputs"} or sealed["v"] != SEALED_VERSION:
+def _parse_sealed(plan: BlocksPlan, sealed: dict[str, Any]) -> tuple[list[list[_Draw]], Pace]:
+    if set(sealed) != {"v", "kind", "plan", "split", "pace", "outputs"} or sealed["v"] != SEALED_VERSION:
         raise _mismatch("the sealed record has unknown or missing fields", "sealed")
     if sealed["plan"] != plan.digest():
         raise _mismatch("the sealed record belongs to another plan", "plan")
@@ -280,7 +306,10 @@ def _parse_sealed(plan: BlocksPlan, sealed: dict[str, Any]) -> list[list[_Draw]]
         raise _mismatch("the sealed record is malformed", "sealed") from error
     if len(draws) != len(plan.outputs):
         raise _mismatch("the sealed record has another number of outputs", "sealed")
-    return draws
+    controls, late = sealed["pace"]
+    if type(controls) is not int or type(late) is not int or not 0 <= late <= controls:
+        raise _mismatch("the sealed record counts controls that cannot be", "pace")
+    return draws, Pace(controls, late)
 
 
 def _integer(text: object) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sandbox.privacy.algebra import NumberType, Op, TextType
 from sandbox.privacy.histogram import Histogram
@@ -60,13 +60,21 @@ def _keys_of(query: CheckedQuery, *, worthwhile: bool) -> _Keys:
 
 
 def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histograms: Sequence[Histogram] = ()) -> Bounded:
-    """Return the statement that bounds, groups and sums the rows of a partition called `t`.
+    """Return the statement that bounds, groups and sums the rows of a partition called `t`, or of its join with `u`.
 
     - Groups are capped first, and only where a statistic's sensitivity rests on them (units over keys): a unit keeps
       the groups of its lowest ranks.  Otherwise the cap on rows bounds the groups as well.
     - Rows are capped to the lowest ranks: by `_rank <= k` where neither WHERE nor the group cap has dropped rows
       before; after a WHERE by the row `k` places before, which must be another unit's; else by a window.
     """
+    bounded = _bounded(query, statistics, histograms)
+    if query.second is None:
+        return bounded
+    words = f"{query.second.words}, then {bounded.words}" if bounded.words else query.second.words
+    return replace(bounded, words=words, drops_rows=bounded.drops_rows or query.second.drops_rows)
+
+
+def _bounded(query: CheckedQuery, statistics: Sequence[Statistic], histograms: Sequence[Histogram]) -> Bounded:
     kinds = {statistic.kind for statistic in statistics}
     worthwhile = bool(histograms) or query.filter is None
     keys = _keys_of(query, worthwhile=worthwhile)
@@ -104,7 +112,7 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histogram
                 layout = Layout(clustered=True, groups=keys.numbered, firsts=rows)
                 inner = inner.replace("SELECT _unit", f"SELECT {FIRST_COLUMN}, _unit", 1)
     sql = _grouped(inner, keys, [_total(s, f"_a{i}", units) for i, s in enumerate(scalars)], histograms)
-    if query.source is not None:
+    if query.source is not None and query.second is None:
         words.insert(0, f"first one row for each {query.unit_kind}")
     return Bounded(sql, ", then ".join(words), drops_rows=query.source is None or rows > 1, layout=layout)
 
@@ -151,8 +159,10 @@ def _count_units(query: CheckedQuery, keys: _Keys, where: str) -> Bounded:
         if not where:
             return Bounded(f"SELECT count(*) FROM {source} WHERE _rank = 1", "each unit counts once", drops_rows=False)  # noqa: S608 (our own SQL)
         return Bounded(f"SELECT count(DISTINCT _unit) FROM {source}", "each unit counts once", drops_rows=False)  # noqa: S608 (our own SQL)
-    groups = query.bound.groups
     columns = ", ".join(keys.names)
+    if query.settings.top:
+        return _count_in_every_group(keys, source)
+    groups = query.bound.groups
     led = (
         f"SELECT _unit, {columns}, min(_rank) AS _lead FROM (SELECT _unit, _rank, {', '.join(keys.selected)} "  # noqa: S608 (our own SQL)
         f"FROM {source}) GROUP BY _unit, {columns}"
@@ -173,6 +183,17 @@ def _follows_few(rows: int) -> str:
     order preservation), and looks a fixed number of rows back without sorting.
     """
     return f"lag(_unit, {rows}) OVER () IS DISTINCT FROM _unit"
+
+
+def _count_in_every_group(keys: _Keys, source: str) -> Bounded:
+    """Return the statement that counts a unit once in each of its groups, however many they are."""
+    return Bounded(
+        f"SELECT {', '.join([*keys.shown, 'count(DISTINCT _unit)'])} "  # noqa: S608 (our own SQL)
+        f"FROM (SELECT _unit, {', '.join(keys.selected)} FROM {source}) AS b{keys.by}",
+        "each unit counts once in every group",
+        drops_rows=False,
+        layout=Layout(groups=keys.numbered),
+    )
 
 
 def _lowest_ranks(inner: str, columns: str, rows: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NoReturn
 
 from sqlglot import exp
@@ -12,34 +13,32 @@ from sandbox.model.question import Question
 from sandbox.privacy import build
 from sandbox.privacy.aggregates import AggregateReader, bare, several_quantiles
 from sandbox.privacy.algebra import Expr, Op, column_names, present_columns
+from sandbox.privacy.clauses import check_clauses
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
+from sandbox.privacy.join import Join, JoinSide, JoinSource, joint_bound, read_join
 from sandbox.privacy.keys import MAX_PUBLIC_CELLS, key_domain
 from sandbox.privacy.labels import aggregate_label, key_label
-from sandbox.privacy.lookup import join_public, public_tables
+from sandbox.privacy.lookup import PublicTable, join_public, public_tables
+from sandbox.privacy.margins_check import check_margins
 from sandbox.privacy.parse import Text, known_arguments, parse_select
-from sandbox.privacy.query import CheckedQuery, GroupKey, KeyMode, Label, Output, Settings, Slot
+from sandbox.privacy.query import Bounding, CheckedQuery, GroupKey, KeyMode, Label, Output, Settings, Slot
 from sandbox.privacy.render import weight
-from sandbox.privacy.step import UnitStep, read_step
+from sandbox.privacy.sides import Side
+from sandbox.privacy.step import MAX_KEYS, UnitStep, read_step
+from sandbox.privacy.top import check_top
 
 MAX_OUTPUTS = 64
 MAX_WEIGHT = 20_000
-_REFUSED_CLAUSES: dict[str, tuple[str, str, str]] = {
-    "laterals": ("join", "a lateral join is not in the language", "ask about one table"),
-    "distinct": ("distinct", "SELECT DISTINCT would release rows", "GROUP BY the column and COUNT(*)"),
-    "qualify": ("window", "QUALIFY is not in the language", "filter groups with HAVING"),
-    "windows": ("window", "a window is not in the language", "use GROUP BY"),
-    "sample": ("feature", "a sample is not in the language", "leave it out: bounding samples rows by itself"),
-    "hint": ("feature", "a hint is not in the language", "leave it out"),
-    "into": ("feature", "INTO is not in the language", "leave it out"),
-    "locks": ("feature", "a lock is not in the language", "leave it out"),
-}
+MAX_VALUES = 400
+"""How many numbers one row may add to: what a row takes in memory is bounded, whatever it holds."""
 
 NO_JOIN = (
     "join",
-    "only a public table of the question itself can be joined",
-    "write WITH d(district, kind) AS (VALUES ('east', 'urban')) … JOIN d USING (district); ask each dataset apart",
+    "this is no table that can be joined",
+    "write … JOIN b USING (person), or JOIN a public table: WITH d(district, kind) AS (VALUES ('east', 'urban'))",
 )
+TOO_MANY_JOINS = ("join", "three datasets in one question are not in the language", "join two of them, or two and two")
 
 
 def check_question(question: Question, tables: Mapping[str, DatasetDescription]) -> CheckedQuery:
@@ -57,11 +56,14 @@ def check_question(question: Question, tables: Mapping[str, DatasetDescription])
     """
     text, select, settings = parse_select(question.sql)
     try:
-        return _Checker(text, select, tables, question).check(settings)
+        query = _Checker(text, select, tables, question).check(settings)
     except RecursionError:
         raise text.refusal(
             None, "too_deep", "the question is nested too deep", "split it into simpler questions"
         ) from None
+    if settings.top:
+        check_top(text, select, query)
+    return query
 
 
 class _Checker:
@@ -74,28 +76,19 @@ class _Checker:
         self.select = select
         self.question = question
         self.step: UnitStep | None = None
+        self.join: Join | None = None
         self.ctes = self._ctes()
         self.public = public_tables(text, list(self.ctes.values()))
-        for name, (code, message, hint) in _REFUSED_CLAUSES.items():
-            found = select.args.get(name)
-            if found:
-                node = found[0] if isinstance(found, list) else found
-                raise text.refusal(node if isinstance(node, exp.Expr) else select, code, message, hint)
-        known_arguments(
-            text,
-            select,
-            *("with_", "expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset", "kind"),
-        )
-        if select.args.get("kind"):
-            raise text.refusal(select, "feature", "SELECT AS is not in the language", "name columns with AS")
+        check_clauses(text, select)
         self.description, names = self._table(tables)
-        self.translator = Translator(text, self.description, names)
+        self.translator = Translator(text, self.description, names, sides=self._sides())
         joined = self._joins()
         self.filter = self._filter(joined)
         self.keys: list[Expr] = []
+        self.rolled = False
         self.items = self._items()
         self.reader = AggregateReader(
-            text, self.translator, self.description.unit.column, self.description.max_rows, self._item_named
+            text, self.translator, self.description.unit.sql_name, self.description.max_rows, self._item_named
         )
 
     def check(self, settings: Settings) -> CheckedQuery:
@@ -105,11 +98,12 @@ class _Checker:
         finish = check_finish(self.text, self.select, outputs, self.slot, self.key_of)
         keys, mode = self._key_mode()
         aggregates = self.reader.aggregates
+        check_margins(self.text, self.select, keys, aggregates, settings, rolled=self.rolled)
         read = [*self.keys, *(a.argument for a in aggregates if a.argument is not None)]
         read += [moment for aggregate in aggregates for moment in aggregate.moments]
         if self.filter is not None:
             read.append(self.filter)
-        if sum(weight(expr) for expr in read) > MAX_WEIGHT:
+        if sum(weight(expr) for expr in read) > MAX_WEIGHT or len(read) - len(self.keys) > MAX_VALUES:
             raise self.text.refusal(
                 self.select, "too_deep", "the question is too large", "split it into simpler questions"
             )
@@ -123,9 +117,10 @@ class _Checker:
                 "give one for each",
             )
         bound = self.description.bound
-        if self.step is None:
+        if self.step is None and self.join is None:
             bound = bound.lowered(rows=self.question.rows, groups=self.question.groups)
-        return CheckedQuery(
+        source = None if self.join is None else self._join_source(self.join, keys, settings)
+        checked = CheckedQuery(
             dataset=self.description.dataset,
             table=self.description.table if self.step is None else self.step.base.table,
             unit_kind=self.description.unit.kind,
@@ -141,7 +136,26 @@ class _Checker:
             max_rows=self.description.max_rows,
             settings=settings,
             source=None if self.step is None else self.step.sql(columns),
+            others=self.description.also_protects,
+            rolled=self.rolled,
         )
+        if self.join is None or source is None:
+            return checked
+        table = self.join.left.base.table
+        return replace(
+            checked, table=table, columns=source.columns, filter=source.filter, source=source.sql, second=source.second
+        )
+
+    def _join_source(self, join: Join, keys: tuple[GroupKey, ...], settings: Settings) -> JoinSource:
+        """Return the rows of a join with the columns that keys and aggregates read; the WHERE is divided over it."""
+        if settings.bounding is Bounding.RESCALE:
+            raise self.text.refusal(
+                self.select, "setting", "the rows of a join cannot be rescaled", "leave `bounding` out"
+            )
+        read = [key.expr for key in keys]
+        for aggregate in self.reader.aggregates:
+            read += [*aggregate.moments, *([] if aggregate.argument is None else [aggregate.argument])]
+        return join.source(frozenset().union(*(column_names(expr) for expr in read)), self.filter)
 
     def _ctes(self) -> dict[str, exp.CTE]:
         clause = self.select.args.get("with_")
@@ -160,37 +174,59 @@ class _Checker:
         kept = []
         for join in self.select.args.get("joins") or ():
             node = join.this
-            table = self.public.get(str(node.name).lower()) if type(node) is exp.Table else None
+            table = self._public_table(join)
             if table is None:
-                raise self.text.refusal(join, *NO_JOIN)
+                continue
             name = str(node.alias or node.name).lower()
             columns, condition = join_public(self.text, join, name, table, self.translator)
             self.translator.joined[name] = columns
             kept += [] if condition is None else [condition]
         return kept
 
+    def _sides(self) -> tuple[Side, ...]:
+        return () if self.join is None else self.join.sides
+
+    def _public_table(self, join: exp.Join) -> PublicTable | None:
+        return self.public.get(str(join.this.name).lower()) if type(join.this) is exp.Table else None
+
     def _table(self, tables: Mapping[str, DatasetDescription]) -> tuple[DatasetDescription, frozenset[str]]:
         source = self.select.args.get("from_")
         if source is None:
             raise self.text.refusal(self.select, "unknown_table", "the question names no table", "write FROM a table")
-        node = source.this
+        joins = [join for join in self.select.args.get("joins") or () if self._public_table(join) is None]
+        if not joins:
+            side = self._side(source.this, tables)
+            self.step = side.step
+            return side.table, frozenset({side.name})
+        if len(joins) > 1:
+            raise self.text.refusal(joins[1], *TOO_MANY_JOINS)
+        if not isinstance(joins[0].this, (exp.Table, exp.Subquery)):
+            raise self.text.refusal(joins[0], *NO_JOIN)
+        left, right = (self._side(node, tables) for node in (source.this, joins[0].this))
+        asked = joint_bound(left.base.bound, right.base.bound).lowered(
+            rows=self.question.rows, groups=self.question.groups
+        )
+        self.join = read_join(self.text, joins[0], left, right, asked)
+        return self.join.table, frozenset({left.name, right.name})
+
+    def _side(self, node: exp.Expr, tables: Mapping[str, DatasetDescription]) -> JoinSide:
+        """Return what stands in FROM or behind JOIN: a table, or a first step over one."""
         inner = node.this if isinstance(node, exp.Subquery) else None
+        if isinstance(node, exp.Subquery):
+            known_arguments(self.text, node, "this", "alias")
         if type(node) is exp.Table and str(node.name).lower() in self.ctes:
             known_arguments(self.text, node, "this", "alias")
             inner = self.ctes[str(node.name).lower()].this
-        if isinstance(inner, exp.Select):
-            name = str(node.alias or node.name or "step").lower()
-            base, names = self._base(inner, tables)
-            bound = base.bound.lowered(rows=self.question.rows, groups=self.question.groups)
-            self.step = read_step(self.text, inner, name, base, names, bound)
-            return self.step.table, frozenset({name})
-        return self._base(self.select, tables)
+        if not isinstance(inner, exp.Select):
+            base, name = self._base(node, tables)
+            return JoinSide(name, base, None)
+        name = str(node.alias or node.name or "step").lower()
+        source = inner.args.get("from_")
+        base, own = self._base(None if source is None else source.this, tables)
+        bound = base.bound.lowered(rows=self.question.rows, groups=self.question.groups)
+        return JoinSide(name, base, read_step(self.text, inner, name, base, frozenset({own}), bound))
 
-    def _base(
-        self, select: exp.Select, tables: Mapping[str, DatasetDescription]
-    ) -> tuple[DatasetDescription, frozenset[str]]:
-        source = select.args.get("from_")
-        node = None if source is None else source.this
+    def _base(self, node: exp.Expr | None, tables: Mapping[str, DatasetDescription]) -> tuple[DatasetDescription, str]:
         if isinstance(node, (exp.Subquery, exp.Select, exp.Values)):
             raise self.text.refusal(
                 node, "subquery", "a question has two steps at most", "first GROUP BY the unit, then ask about units"
@@ -210,7 +246,7 @@ class _Checker:
         alias = node.args.get("alias")
         if alias is not None:
             known_arguments(self.text, alias, "this")
-        return described, frozenset({node.alias.lower() if node.alias else name.lower()})
+        return described, node.alias.lower() if node.alias else name.lower()
 
     def _filter(self, joined: list[Expr]) -> Expr | None:
         where = self.select.args.get("where")
@@ -245,6 +281,8 @@ class _Checker:
             return []
         known_arguments(self.text, group, "expressions", "all")
         nodes = list(group.expressions)
+        if len(nodes) == 1 and isinstance(nodes[0], exp.Rollup):
+            self.rolled, nodes = True, list(nodes[0].expressions)
         if group.args.get("all"):
             nodes = [node for _, node in items if not self.reader.is_value(node)]
         keys: list[Expr] = []
@@ -254,6 +292,10 @@ class _Checker:
                 raise self.text.refusal(node, "group_key", "a group key reads no column", "leave it out")
             if expr not in keys:
                 keys.append(expr)
+            if len(keys) > MAX_KEYS:
+                raise self.text.refusal(
+                    node, "group_key", f"there are more than {MAX_KEYS} group keys", "ask several questions"
+                )
         return keys
 
     def _named(self, node: exp.Expr, items: list[tuple[str | None, exp.Expr]]) -> exp.Expr:
@@ -272,7 +314,9 @@ class _Checker:
         if slot is None:
             self._refuse_raw(node)
         if slot.is_key:
-            label = key_label(self.description, self.keys[slot.index], alias)
+            # `a.x` of a join is shown as `x`.
+            named = bare(node).name.lower() if self.join is not None and isinstance(bare(node), exp.Column) else None
+            label = key_label(self.description, self.keys[slot.index], alias or named)
         else:
             label = self._value_label(slot.index, alias)
         if not label.name.isprintable() or not 1 <= len(label.name) <= 64:
@@ -290,7 +334,7 @@ class _Checker:
         if not isinstance(node, exp.Column) or not isinstance(node.this, exp.Identifier) or node.args.get("table"):
             return None
         name = str(node.this.this).lower()
-        if self.description.column(name) is not None or name == self.description.unit.column:
+        if self.translator.has_column(name):
             return None
         return next((item for alias, item in self.items if alias is not None and alias.lower() == name), None)
 

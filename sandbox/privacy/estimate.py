@@ -22,6 +22,7 @@ from sandbox.model.question import Cell
 from sandbox.privacy import jet as jets
 from sandbox.privacy.histogram import place_quantile
 from sandbox.privacy.jet import Jet, Z, root_up
+from sandbox.privacy.keys import whole_cell
 from sandbox.privacy.query import AggregateKind, Formula, FormulaOp
 from sandbox.privacy.statistics import Estimate, Moment
 
@@ -262,7 +263,7 @@ def as_cell(estimate: Estimate | None, amount: Fraction | None) -> Cell:
     if amount is None:
         return None
     if estimate is not None and estimate.kind in INTEGERS:
-        return round(amount)
+        return whole_cell(round(amount))
     return float(amount)
 
 

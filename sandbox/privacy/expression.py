@@ -19,28 +19,15 @@ from sandbox.model.exact import parse_exact
 from sandbox.privacy import build
 from sandbox.privacy.algebra import DateType, Expr, Op, TextType
 from sandbox.privacy.calendar import FIRST_DAY, LAST_DAY, PARTS, STEPS, parse_day
+from sandbox.privacy.hints import HINTS
 from sandbox.privacy.parse import Text, known_arguments
+from sandbox.privacy.sides import Side, name_in_join
 
 MAX_DEPTH = 60
+MAX_TEXT = 200  # A row may carry it as a key: long ones times many rows would exhaust the engine, and so count them.
 FUNCTIONS = "ABS, LEAST, GREATEST, COALESCE, FLOOR, CEIL, YEAR, QUARTER, MONTH, DAY, ISODOW, DATE_TRUNC, CASE"
 
 _AGGREGATES = (exp.AggFunc, exp.CountIf)
-_HINTS: dict[type[exp.Expr], tuple[str, str, str]] = {
-    exp.Subquery: ("subquery", "a subquery is not in the language", "ask two questions, one after the other"),
-    exp.Select: ("subquery", "a subquery is not in the language", "ask two questions, one after the other"),
-    exp.Exists: ("subquery", "EXISTS is not in the language", "ask two questions, one after the other"),
-    exp.Window: ("window", "a window function is not in the language", "use GROUP BY"),
-    exp.Star: ("raw_rows", "`*` would release rows", "write COUNT(*), or name what you want to know"),
-    exp.IntDiv: ("division", "`//` is not in the language", "write FLOOR(x / 10)"),
-    exp.Mod: ("division", "`%` is not in the language", "write x - 10 * FLOOR(x / 10)"),
-    exp.Round: ("unknown_function", "ROUND is not in the language", "write FLOOR(x + 0.5), or round the answer"),
-    exp.Cast: ("unknown_function", "a cast is not in the language", "leave it out: numbers are exact here"),
-    exp.TryCast: ("unknown_function", "a cast is not in the language", "leave it out: numbers are exact here"),
-    exp.ILike: ("like", "ILIKE is not in the language", "write LIKE with a prefix, or IN with every spelling"),
-    exp.Placeholder: ("literal", "a parameter is not in the language", "write the value itself"),
-    exp.Parameter: ("literal", "a parameter is not in the language", "write the value itself"),
-}
-
 _PARTS: dict[type[exp.Expr], str] = {
     exp.Year: "year",
     exp.Quarter: "quarter",
@@ -60,6 +47,7 @@ class Translator:
         names: the names that may qualify a column.
         present: columns that the WHERE keeps only where they are not NULL.
         joined: name of a public table to its columns, as expressions of a row.
+        sides: both sides where the table is a join.
     """
 
     text: Text
@@ -67,6 +55,7 @@ class Translator:
     names: frozenset[str]
     present: frozenset[str] = frozenset()
     joined: dict[str, dict[str, Expr]] = field(default_factory=dict)
+    sides: tuple[Side, ...] = ()
     _depth: int = field(default=0)
 
     def translate(self, node: exp.Expr) -> Expr:
@@ -99,7 +88,7 @@ class Translator:
         return expr
 
     def _refuse_unknown(self, node: exp.Expr) -> NoReturn:
-        for known, (code, message, hint) in _HINTS.items():
+        for known, (code, message, hint) in HINTS.items():
             if type(node) is known:
                 raise self.text.refusal(node, code, message, hint)
         if isinstance(node, _AGGREGATES):
@@ -121,14 +110,21 @@ class Translator:
         if not isinstance(node.this, exp.Identifier):
             raise self.text.refusal(node, "raw_rows", "`*` would release rows", "name what you want to know")
         name = str(node.this.this).lower()
-        table = node.args.get("table")
-        if (found := self._joined_column(name, None if table is None else str(table.this).lower())) is not None:
+        qualifier = node.text("table").lower() or None
+        if (found := self._joined_column(name, qualifier)) is not None:
             return found
-        if table is not None and str(table.this).lower() not in self.names:
+        if qualifier is not None and qualifier not in self.names:
             raise self.text.refusal(
-                node, "unknown_table", f"there is no table `{table.this}` here", "use the name that stands after FROM"
+                node,
+                "unknown_table",
+                f"there is no table `{node.text('table')}` here",
+                "use the name that stands after FROM",
             )
-        if name == self.description.unit.column:
+        if self.sides:
+            name = name_in_join(self.text, self.sides, node, (qualifier, name), self.description.unit.sql_name)
+        if name in self.hidden:
+            raise self.text.refusal(node, "unit_column", f"`{name}` names a unit and cannot be asked", "leave it out")
+        if name == self.description.unit.sql_name:
             raise self.text.refusal(
                 node,
                 "unit_column",
@@ -143,8 +139,18 @@ class Translator:
             )
         return build.column(described, nullable=described.nullable and name not in self.present)
 
+    @property
+    def hidden(self) -> set[str]:
+        """The columns of further units, which no question reads."""
+        return {other.column.lower() for other in self.description.also_protects}
+
+    def has_column(self, name: str) -> bool:
+        """Return whether a bare name is a column of the table, or of a side of it, or names the unit."""
+        named = any(name in side.columns or name == side.unit for side in self.sides)
+        return named or self.description.column(name) is not None or name == self.description.unit.sql_name
+
     def _joined_column(self, name: str, table: str | None) -> Expr | None:
-        if table is None and (self.description.column(name) is not None or name == self.description.unit.column):
+        if table is None and self.has_column(name):
             return None
         places = [self.joined[table]] if table in self.joined else list(self.joined.values()) if table is None else []
         return next((columns[name] for columns in places if name in columns), None)
@@ -152,6 +158,8 @@ class Translator:
     def _literal(self, node: exp.Expr) -> Expr:
         known_arguments(self.text, node, "this", "is_string")
         if node.args["is_string"]:
+            if len(str(node.this)) > MAX_TEXT:
+                raise self.text.refusal(node, "literal", f"a text is longer than {MAX_TEXT}", "write a shorter one")
             return build.text(str(node.this))
         return build.number(self.amount(node))
 
@@ -218,7 +226,7 @@ class Translator:
         if expr.op is not Op.LITERAL or not isinstance(expr.value, str):
             return expr
         if isinstance(other.type, DateType):
-            return self.day(_bare(node))
+            return self.day(node.unnest())
         if isinstance(other.type, TextType) and other.type.domain is not None and expr.value not in other.type.domain:
             some = ", ".join(f"'{value}'" for value in other.type.domain[:30])
             raise self.text.refusal(
@@ -385,9 +393,3 @@ class Translator:
         exp.TimestampTrunc: _date_start,
         exp.DateTrunc: _date_start,
     }
-
-
-def _bare(node: exp.Expr) -> exp.Expr:
-    while isinstance(node, exp.Paren):
-        node = node.this
-    return node

@@ -54,6 +54,26 @@ def check_fit(noise: Sequence[int], sigma: Fraction, *, drawn: int, selected: bo
             raise ReplayMismatchError("the noise is not of its mechanism's size", hint=_HINT, place=place)
 
 
+def check_choice(scores: Sequence[int], chosen: Sequence[int], scale: Fraction) -> None:
+    """Raise `ReplayMismatchError` where groups were chosen that report-noisy-max would hardly have chosen.
+
+    With Gumbel noise the next group is i with chance exp(s_i / scale) over the sum for all that are left, at most
+    exp(-(best - s_i) / scale).  So one that is behind the best by `scale * ln(candidates * count / alarm)` is chosen
+    anywhere with chance `alarm` at most, which is half of `FALSE_ALARM`: the counts have the other half.
+
+    Args:
+        scores: of all candidates.
+        chosen: places among them, first one first.
+        scale: of the noise.
+    """
+    limit = float(scale) * math.log(2 * len(scores) * max(1, len(chosen)) / FALSE_ALARM)
+    left = set(range(len(scores)))
+    for index, place in enumerate(chosen):
+        if max(scores[other] for other in left) - scores[place] > limit:
+            raise ReplayMismatchError("a group was chosen that is too far behind", hint=_HINT, place=f"choice {index}")
+        left.discard(place)
+
+
 def energy_limits(draws: int, sigma: float, alarm: float) -> tuple[float, float]:
     """Return the limits of the mean of (X / sigma)**2 over `draws` draws, each passed with chance `alarm`."""
     rate = math.log(1 / alarm) / draws

@@ -22,6 +22,10 @@ KeyText = str | None
 Key = tuple[KeyText, ...]
 
 
+TOTAL = "(total)"
+"""The key of a row of totals, where the question rolls up its groups; no value of such a key is spelt so."""
+
+
 def key_domain(expr: Expr) -> tuple[KeyText, ...] | None:
     """Return every value of a group key in order, NULL last, or None where the values are private or too many."""
     values = _values(expr.type)
@@ -54,7 +58,12 @@ def key_cell(text: KeyText, of: ValueType) -> Cell:
     if text is None or not isinstance(of, NumberType):
         return text
     value = int(text) * of.resolution
-    return int(value) if value.denominator == 1 else float(value)
+    return whole_cell(int(value)) if value.denominator == 1 else float(value)
+
+
+def whole_cell(value: int) -> Cell:
+    """Return the cell of a whole number: beyond 2**53 a float, since a release writes no such integer."""
+    return value if abs(value) < 2**53 else float(value)
 
 
 def key_cell_kind(of: ValueType) -> CellKind:

@@ -11,8 +11,9 @@ from typing import Any
 from sandbox.errors import CanonicalError, ReplayMismatchError
 from sandbox.model.canonical import canonical_release_bytes
 from sandbox.model.question import Answer
-from sandbox.privacy.fit import check_fit
-from sandbox.privacy.keys import Key, join_key, parse_key, split_key
+from sandbox.privacy.fit import check_choice, check_fit
+from sandbox.privacy.keys import TOTAL, Key, join_key, parse_key, split_key
+from sandbox.privacy.margins import total_keys, with_totals
 from sandbox.privacy.noise import NoiseSource
 from sandbox.privacy.partials import Partials
 from sandbox.privacy.plan import Plan
@@ -60,11 +61,13 @@ def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Prof
     digest = plan.digest()
     if partials.plan != digest:
         raise AssertionError("partials belong to another plan")
-    cells = (
-        _noisy_private(plan, partials, noise)
-        if plan.key_mode is KeyMode.PRIVATE
-        else _noisy_public(plan, partials, noise)
-    )
+    scores: list[int] = []
+    if plan.choice is not None:
+        cells, scores = _noisy_chosen(plan, partials, noise)
+    elif plan.key_mode is KeyMode.PRIVATE:
+        cells = _noisy_private(plan, partials, noise)
+    else:
+        cells = _noisy_public(plan, partials, noise)
     answer = release_answer(plan, [cell.noisy(plan) for cell in cells], profile)
     sealed = {
         "v": SEALED_VERSION,
@@ -76,6 +79,8 @@ def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Prof
             {"key": list(c.key), "exact": [str(e) for e in c.exact], "noise": [str(n) for n in c.noise]} for c in cells
         ],
     }
+    if plan.choice is not None:
+        sealed["scores"] = [str(score) for score in scores]
     return Measured(answer, sealed)
 
 
@@ -85,7 +90,10 @@ def public_keys(plan: Plan) -> list[Key]:
     for key in plan.keys:
         assert key.domain is not None
         domains.append(key.domain)
-    return list(itertools.product(*domains))
+    keys: list[Key] = list(itertools.product(*domains))
+    if plan.rolled:
+        keys += total_keys(domains)
+    return keys
 
 
 def _held(amount: int) -> int:
@@ -103,8 +111,22 @@ def _noisy_public(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_C
     keys = public_keys(plan)
     zeros = (0,) * vector_width(plan)
     found = gather(plan, partials)
+    if plan.rolled:
+        found = with_totals(found)
     exact = [_all_held(found.get(key, zeros)) for key in keys]
     return _with_noise(plan, keys, exact, noise, first=0)
+
+
+def _noisy_chosen(plan: Plan, partials: Partials, noise: NoiseSource) -> tuple[list[_Cell], list[int]]:
+    """Choose groups by report-noisy-max, then count those with noise of their own; return the scores for the seal."""
+    assert plan.choice is not None
+    keys = public_keys(plan)
+    found = gather(plan, partials)
+    scores = [_held(found.get(key, (0,))[0]) for key in keys]
+    choice = plan.choice
+    places = noise.top(scores, count=choice.count, scale=choice.scale, rho=choice.rho)
+    cells = _with_noise(plan, [keys[p] for p in places], [(scores[p],) for p in places], noise, first=0)
+    return cells, scores
 
 
 def _noisy_private(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_Cell]:
@@ -158,7 +180,10 @@ def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str,
         ReplayMismatchError: something differs; `details["place"]` names the cell, the statistic or the field.
     """
     cells, candidates, profile = _parse_sealed(plan, sealed)
-    _check_keys(plan, cells)
+    if plan.choice is None:
+        _check_keys(plan, cells)
+    else:
+        _check_chosen(plan, cells, sealed)
     start = 0
     for index, planned in enumerate(plan.statistics):
         chosen = plan.key_mode is KeyMode.PRIVATE and index == 0
@@ -171,10 +196,13 @@ def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str,
             drawn=candidates if chosen else len(drawn),
             selected=chosen,
             place=f"statistic {index}",
-            share=len(plan.statistics),
+            share=len(plan.statistics) + (plan.choice is not None),
         )
-    if plan.key_mode is not KeyMode.PRIVATE:
-        exact = scatter(plan, {cell.key: cell.exact for cell in cells})
+    if plan.key_mode is not KeyMode.PRIVATE and plan.choice is None:
+        found = {cell.key: cell.exact for cell in cells if TOTAL not in cell.key}
+        exact = scatter(plan, found)
+        if plan.rolled and with_totals(found) != {cell.key: cell.exact for cell in cells}:
+            raise _mismatch("the sealed totals are not the sums of their cells", "totals")
         if exact.digest() != sealed["partials"]:
             raise _mismatch("the sealed integers are not those that their digest names", "partials")
     expected = release_answer(plan, [cell.noisy(plan) for cell in cells], profile).to_record()
@@ -196,8 +224,31 @@ def _check_keys(plan: Plan, cells: Sequence[_Cell]) -> None:
             raise _mismatch("a private key below the threshold was released", f"cell {index}")
 
 
+def _check_chosen(plan: Plan, cells: Sequence[_Cell], sealed: dict[str, Any]) -> None:
+    """Check that the chosen groups are distinct, have the sealed scores, and are ones that the mechanism may choose."""
+    assert plan.choice is not None
+    keys = public_keys(plan)
+    try:
+        scores = [_integer(score) for score in sealed["scores"]]
+    except (TypeError, ValueError) as error:
+        raise _mismatch("the sealed record is malformed", "scores") from error
+    if len(scores) != len(keys):
+        raise _mismatch("the sealed scores are not one for each public key", "scores")
+    if scatter(plan, {key: (score,) for key, score in zip(keys, scores, strict=True)}).digest() != sealed["partials"]:
+        raise _mismatch("the sealed integers are not those that their digest names", "partials")
+    place_of = {key: place for place, key in enumerate(keys)}
+    places = [place_of.get(cell.key, -1) for cell in cells]
+    if len(cells) != plan.choice.count or -1 in places or len(set(places)) != len(places):
+        raise _mismatch("the chosen groups are not so many distinct public keys", "keys")
+    if any(cell.exact != (scores[place],) for cell, place in zip(cells, places, strict=True)):
+        raise _mismatch("a chosen group does not have its sealed score", "scores")
+    check_choice(scores, places, plan.choice.scale)
+
+
 def _parse_sealed(plan: Plan, sealed: dict[str, Any]) -> tuple[list[_Cell], int, Profile | None]:
     fields = {"v", "plan", "partials", "candidates", "profile", "cells"}
+    if plan.choice is not None:
+        fields.add("scores")
     if set(sealed) != fields or sealed["v"] != SEALED_VERSION:
         raise _mismatch("the sealed record has unknown or missing fields", "sealed")
     if sealed["plan"] != plan.digest():
@@ -206,7 +257,7 @@ def _parse_sealed(plan: Plan, sealed: dict[str, Any]) -> tuple[list[_Cell], int,
     try:
         cells = [
             _Cell(
-                parse_key(cell["key"], types),
+                tuple(cell["key"]) if plan.rolled else parse_key(cell["key"], types),
                 tuple(_integer(amount) for amount in cell["exact"]),
                 tuple(_integer(amount) for amount in cell["noise"]),
             )

@@ -22,6 +22,9 @@ dp.enable_features("contrib")
 MAX_SIGMA = Fraction(2**58)
 """Noise beyond this could meet the ends of 64 bits; refused."""
 
+MAX_RHO = 10**18
+"""A loss beyond this promises nothing, and its scale would leave what floats can hold; refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
@@ -66,7 +69,7 @@ def gaussian_sigma(sensitivity_squared: int, rho: Fraction) -> Fraction:
         rho: the loss of this statistic.
 
     Raises:
-        BoundError: rho is not positive, or the noise would not fit 64 bits.
+        BoundError: rho is not positive or promises nothing, or the noise would not fit 64 bits.
 
     Privacy: sigma**2 * 2 * rho >= sensitivity**2 exactly, and OpenDP's map at the sensitivity (rounded up) is at most
     rho.  Source: Canonne, Kamath, Steinke 2020, theorem 4.
@@ -74,6 +77,10 @@ def gaussian_sigma(sensitivity_squared: int, rho: Fraction) -> Fraction:
     if rho <= 0:
         raise BoundError(
             "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
+        )
+    if rho > MAX_RHO:
+        raise BoundError(
+            "a loss so large promises nothing", hint="give the question a rho below 1", code="privacy.bound.loss"
         )
     if sensitivity_squared == 0:
         return Fraction(0)
@@ -98,6 +105,37 @@ def sqrt_up(square: Fraction) -> float:
     while Fraction(root) ** 2 < square:
         root = math.nextafter(root, math.inf)
     return root
+
+
+def top_measurement(scale: float, count: int) -> Any:
+    """Return OpenDP's report-noisy-max of the `count` largest of some scores that a unit moves in one direction."""
+    return dp.m.make_noisy_top_k(
+        dp.vector_domain(dp.atom_domain(T="i64")),
+        dp.linf_distance(T="i64", monotonic=True),
+        dp.zero_concentrated_divergence(),
+        k=count,
+        scale=scale,
+    )
+
+
+@cache
+def top_scale(count: int, rho: Fraction) -> Fraction:
+    """Return the scale of a choice of `count` among scores that a unit moves by at most 1, all in one direction.
+
+    Raises:
+        BoundError: rho is not positive, or the noise would not fit 64 bits.
+
+    Privacy: scale**2 * 8 * rho >= count exactly, and OpenDP's map at 1 is at most rho (`docs/proofs/top.md`).
+    """
+    square = Fraction(count) / (8 * rho) if rho > 0 else MAX_SIGMA**2
+    if square >= MAX_SIGMA**2:
+        raise BoundError(
+            "the noise would be beyond 58 bits", hint="spend more loss, or narrow the values", code="privacy.bound.loss"
+        )
+    scale = sqrt_up(square)
+    while Fraction(top_measurement(scale, count).map(1)) > rho:
+        scale = math.nextafter(scale, math.inf)
+    return Fraction(scale)
 
 
 @cache

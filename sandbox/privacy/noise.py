@@ -18,6 +18,7 @@ from sandbox.privacy.mechanism import (
     sqrt_up,
     threshold_distance,
     threshold_measurement,
+    top_measurement,
 )
 
 
@@ -32,6 +33,10 @@ class NoiseSource(Protocol):
         self, counts: Mapping[str, int], *, sigma: Fraction, threshold: Threshold, rho: Fraction
     ) -> dict[str, int]:
         """Return the noisy counts of those keys whose noisy count reaches the threshold."""
+        ...
+
+    def top(self, scores: Sequence[int], *, count: int, scale: Fraction, rho: Fraction) -> list[int]:
+        """Return the places of the `count` scores that are largest with noise of scale `scale`, largest first."""
         ...
 
 
@@ -76,6 +81,21 @@ class OpenDpNoise:
         if not counts:
             return {}
         return {str(key): int(value) for key, value in measurement(dict(counts)).items()}
+
+    def top(self, scores: Sequence[int], *, count: int, scale: Fraction, rho: Fraction) -> list[int]:
+        """Return the places of the largest noisy scores, largest first; the noisy scores themselves stay inside.
+
+        Args:
+            scores: one for each public candidate; one unit moves each by at most 1, and all in one direction.
+            count: how many are chosen.
+            scale: of the noise, a 64-bit float.
+            rho: what it may cost.
+
+        Privacy: rho-zCDP; asserted with OpenDP's map before a draw.
+        """
+        measurement = top_measurement(_as_float(scale), count)
+        assert Fraction(measurement.map(1)) <= rho
+        return [int(place) for place in measurement(np.asarray(scores, dtype=np.int64))]
 
 
 def _as_float(sigma: Fraction) -> float:

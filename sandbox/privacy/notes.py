@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from sandbox.privacy.estimate import Z
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
 from sandbox.privacy.query import AggregateKind, Bounding, KeyMode
@@ -13,11 +14,16 @@ from sandbox.privacy.showing import showing_notes
 
 def answer_notes(plan: Plan, profile: Profile | None) -> tuple[str, ...]:
     """Return the notes that an answer carries; a function of public facts."""
-    notes = [*bias_notes(plan, profile), *key_notes(plan), *showing_notes(plan)]
+    notes = [*bias_notes(plan, profile), *clamp_notes(plan), *unit_notes(plan), *key_notes(plan), *showing_notes(plan)]
     notes.append("the 95 % intervals cover the noise, and not what the contribution bound left out")
     if plan.finish.having is not None or plan.finish.limit is not None:
         notes.append("rows were chosen by their noisy values, so the values shown lean towards the choice")
     return tuple(notes)
+
+
+def unit_notes(plan: Plan) -> list[str]:
+    """Return which further units the noise covers."""
+    return [f"the noise covers one {other.kind} with at most {other.rows} rows too" for other in plan.others]
 
 
 def bias_notes(plan: Plan, profile: Profile | None) -> list[str]:
@@ -32,9 +38,13 @@ def bias_notes(plan: Plan, profile: Profile | None) -> list[str]:
             "totals come out low by what units beyond that lose, and means lean a little towards units below it"
         )
         return notes
+    if plan.second is not None:
+        notes.append("how many rows the bound leaves out is not known: no profile speaks of joined rows")
+        return notes
     lost = None if profile is None else profile.lost_share(plan.bound.rows)
     if profile is None:
-        notes.append("how many rows the bound leaves out is not known: the dataset has no profile yet")
+        why = "no profile is taken of several kinds of units" if plan.others else "the dataset has no profile yet"
+        notes.append(f"how many rows the bound leaves out is not known: {why}")
     elif lost is None:
         notes.append("how many rows the bound leaves out is not known: the dataset is too small for its profile")
     elif lost < Fraction(1, 1000):
@@ -48,15 +58,55 @@ def bias_notes(plan: Plan, profile: Profile | None) -> list[str]:
     return notes
 
 
+def clamp_notes(plan: Plan) -> list[str]:
+    """Return the public bounds within which values count; how much lies beyond them no public fact says."""
+    named = []
+    for output in plan.outputs:
+        estimate = None if output.slot.is_key else plan.plain_estimate(output.slot.index)
+        if estimate is None:
+            continue
+        of = estimate.moments[0] if estimate.moments else estimate
+        if estimate.sum is not None or estimate.moments:
+            lower, upper = (float(end * of.resolution) for end in (of.lower, of.upper))
+            named.append(f"{output.label.name} {lower:g} to {upper:g}")
+    if not named:
+        return []
+    bounds = ", ".join(named)
+    return [
+        (
+            f"values count within public bounds ({bounds}); one beyond counts as the nearer bound, and how far that "
+            "bends the answer no public fact says: ask COUNT(*) FILTER (WHERE the value is beyond it)"
+        )
+    ]
+
+
 def key_notes(plan: Plan) -> list[str]:
     """Return what is to be known about the groups."""
-    if plan.key_mode is KeyMode.PRIVATE:
-        assert plan.threshold is not None
+    if plan.choice is not None:
+        choice = plan.choice
+        behind = math.ceil(choice.scale * Fraction(math.log(20 * choice.count * choice.candidates)))
         return [
             (
-                f"groups are shown from a noisy count of {plan.threshold.value} units ({plan.unit_kind}) on; smaller "
+                f"the first {choice.count} of {choice.candidates} groups are chosen by report-noisy-max, for half of "
+                f"the loss: in 19 of 20 answers none that is shown has {behind} units ({plan.unit_kind}) less than one "
+                "that should stand in its place"
+            ),
+            "the counts of the groups shown have noise of their own, so they do not lean towards the choice",
+        ]
+    if plan.key_mode is KeyMode.PRIVATE:
+        assert plan.threshold is not None
+        value, reach = plan.threshold.value, math.ceil(Z * plan.statistics[0].sigma)
+        lean = math.ceil(plan.statistics[0].sigma * 4 / 5)
+        return [
+            (
+                f"groups are shown from a noisy count of {value} units ({plan.unit_kind}) on; smaller "
                 "ones stay hidden, and values of groups just above lean high"
-            )
+            ),
+            (
+                f"a group of {max(1, value - reach)} units is shown in less than 1 of 40 answers, one of "
+                f"{value + reach} in all but 1 of 40; the count of one of {value}, where it is shown, leans high by "
+                f"{lean} or less"
+            ),
         ]
     notes = []
     if plan.key_mode is KeyMode.PUBLIC:

@@ -15,16 +15,31 @@ from sandbox.errors import BoundError
 from sandbox.model.digest import Digest, digest_of_record
 from sandbox.model.exact import format_exact
 from sandbox.model.loss import PrivacyLoss
-from sandbox.model.unit import ContributionBound
+from sandbox.model.unit import ContributionBound, OtherUnit
 from sandbox.privacy.algebra import ValueType
 from sandbox.privacy.bounding import bounding_sql
 from sandbox.privacy.histogram import Histogram
+from sandbox.privacy.influence import influence_of
 from sandbox.privacy.keys import KeyText
 from sandbox.privacy.layout import PLAIN, Layout
+from sandbox.privacy.margins import rolled_statistics
 from sandbox.privacy.mechanism import Threshold, gaussian_sigma, threshold_release
-from sandbox.privacy.query import PLAIN_SETTINGS, Bounding, CheckedQuery, Finish, Formula, KeyMode, Output, Settings
+from sandbox.privacy.query import (
+    PLAIN_SETTINGS,
+    Bounding,
+    CheckedQuery,
+    Finish,
+    Formula,
+    KeyMode,
+    Output,
+    Reads,
+    SecondTable,
+    Settings,
+    reads_of,
+)
 from sandbox.privacy.rescaling import rescaled
 from sandbox.privacy.statistics import Chosen, Estimate, Statistic, choose_statistics
+from sandbox.privacy.top import SHARE, Choice, choice_of
 
 PLAN_VERSION = 2
 
@@ -66,8 +81,9 @@ class Plan:
         dataset, table: whose rows.
         unit_kind: whom the promise protects.
         columns: the columns that a partition must carry, besides `_unit` and `_rank`.
-        sql: one DuckDB statement over a partition called `t`: `key_width` texts, then `row_width` integers
-            (`vectors.py`); a layout that numbers groups puts one number in place of their texts.
+        sql: one DuckDB statement over a partition called `t`, and `u` where there is a second table: `key_width`
+            texts, then `row_width` integers (`vectors.py`); a layout that numbers groups puts one number in place of
+            their texts.
         layout: what else the statement asks of the partition.
         keys, key_mode: the group keys and how they are released.
         statistics: in the order of the SQL; with private keys the first is the count of units.
@@ -81,6 +97,10 @@ class Plan:
         loss: what the answer costs; all of it is charged.
         max_rows: the public ceiling on rows.
         settings: how the loss is split and how values are shown.
+        second: the right side of a join, or None.
+        choice: how the groups that are released are chosen, or None where all are.
+        others: further kinds of units that the noise covers too.
+        rolled: whether totals over the last key, the last two, …, and all of them are measured besides.
     """
 
     dataset: str
@@ -103,7 +123,16 @@ class Plan:
     loss: PrivacyLoss
     max_rows: int
     settings: Settings = PLAIN_SETTINGS
+    rolled: bool = False
+    choice: Choice | None = None
     layout: Layout = PLAIN
+    second: SecondTable | None = None
+    others: tuple[OtherUnit, ...] = ()
+
+    @property
+    def reads(self) -> Reads:
+        """The columns that it reads of each dataset."""
+        return reads_of(self.dataset, self.columns, self.second)
 
     @property
     def cells(self) -> int | None:
@@ -169,6 +198,10 @@ class Plan:
             "loss": self.loss.to_record(),
             "max_rows": self.max_rows,
             "settings": self.settings.to_record(),
+            "second": None if self.second is None else self.second.to_record(),
+            "choice": None if self.choice is None else self.choice.to_record(),
+            "others": [other.to_record() for other in self.others],
+            "rolled": self.rolled,
         }
 
     def digest(self) -> Digest:
@@ -193,22 +226,36 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         raise BoundError(
             "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
         )
-    chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query))
+    if query.others and query.settings.bounding is Bounding.RESCALE:
+        raise _one_kind_only("rescaled rows", "leave `bounding` out: rows of lowest rank count")
+    if query.others and query.key_mode is KeyMode.PRIVATE:
+        raise _one_kind_only(
+            "private keys", "group by columns with a public domain, or by FLOOR(x / 10) between bounds"
+        )
+    influence = influence_of(query)
+    chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query), influence)
     if query.settings.bounding is Bounding.RESCALE:
         chosen = replace(chosen, statistics=rescaled(chosen.statistics, query.max_rows))
+    choice: Choice | None = None
+    if query.settings.top:
+        choice = choice_of(query, _cells_about(query), loss.rho * SHARE)
+        # Of the chosen groups each unit may be in all.
+        chosen = replace(chosen, statistics=(replace(chosen.statistics[0], sensitivity_squared=choice.count),))
+    if query.rolled:
+        chosen = replace(chosen, statistics=rolled_statistics(chosen.statistics, len(query.keys) + 1))
     weights = statistic_weights(query, chosen)
-    share = loss.rho / sum(weights)
+    share = (loss.rho - (0 if choice is None else choice.rho)) / sum(weights)
     threshold: Threshold | None = None
     planned: list[PlannedStatistic] = []
     for statistic, weight in zip(chosen.statistics, weights, strict=True):
         rho = share * weight
         if query.key_mode is KeyMode.PRIVATE and not planned:
-            sigma, threshold = threshold_release(query.bound.groups, rho, loss.delta)
+            sigma, threshold = threshold_release(influence.groups, rho, loss.delta)
         else:
             sigma = gaussian_sigma(statistic.sensitivity_squared, rho)
         planned.append(PlannedStatistic(statistic, rho, sigma))
     bounded = bounding_sql(query, chosen.statistics, chosen.histograms)
-    assert sum(statistic.rho for statistic in planned) <= loss.rho
+    assert sum(statistic.rho for statistic in planned) + (0 if choice is None else choice.rho) <= loss.rho
     binned = [statistic.histogram is not None for statistic in chosen.statistics]
     assert binned == sorted(binned), "scalars stand first"
     return Plan(
@@ -225,14 +272,26 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         estimates=chosen.estimates,
         formulas=query.formulas,
         outputs=query.outputs,
-        finish=query.finish,
+        finish=query.finish if choice is None else Finish(),  # they come in the order of the choice
         bound=query.bound,
         bounding=bounded.words,
         bounds_rows=bounded.drops_rows,
         loss=loss if threshold is not None else PrivacyLoss(loss.rho),
         max_rows=query.max_rows,
         settings=query.settings,
+        second=query.second,
         layout=bounded.layout,
+        choice=choice,
+        others=query.others,
+        rolled=query.rolled,
+    )
+
+
+def _one_kind_only(what: str, hint: str) -> BoundError:
+    return BoundError(
+        f"{what} are not proven for a table that protects several kinds of units",
+        hint=hint,
+        code="privacy.bound.units",
     )
 
 

@@ -23,6 +23,8 @@ from sandbox.privacy.query import AggregateKind, Finish, Formula, FormulaOp, Key
 from sandbox.privacy.statistics import Estimate, Statistic, StatisticKind
 
 MAX_BINS = 1000
+_LEAST_KNOWN = 5
+"""The number of rows is known where it is at least so many standard errors of the profile's noise."""
 _FIELDS = {"v", "dataset", "unit_kind", "counts", "loss"}
 
 
@@ -45,13 +47,19 @@ class Profile:
         """Return about which share of rows lies beyond a bound of `rows` a unit, at least; None where unknown.
 
         A unit in the open bin is taken to have one row more than the last closed one.  It is unknown where the data is
-        so small that the noise of the profile drowns it.
+        so small that the noise of the profile drowns it: noise in a bin of many rows weighs as many rows.
         """
         total = self.total_rows()
-        if total <= 0:
+        if not self.tells_rows():
             return None
-        kept = sum(min(size, rows) * count for size, count in enumerate(self.counts, start=1))
-        return min(max(1 - Fraction(kept, total), Fraction(0)), Fraction(1))
+        return min(max(1 - Fraction(self.kept_rows(rows), total), Fraction(0)), Fraction(1))
+
+    def tells_rows(self) -> bool:
+        """Return whether the number of rows stands out of the profile's noise; a function of released numbers."""
+        squares = sum(size * size for size in range(1, len(self.counts) + 1))
+        # The variance of one count is 1 / (2 rho).
+        total = self.total_rows()
+        return total > 0 and total * total * 2 * self.loss.rho >= _LEAST_KNOWN**2 * squares
 
     def total_rows(self) -> int:
         """Return about how many rows there are, at least."""

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from sandbox.model.exact import format_exact
-from sandbox.model.unit import ContributionBound
+from sandbox.model.unit import ContributionBound, OtherUnit
 from sandbox.privacy.algebra import Expr
 
 
@@ -261,6 +261,8 @@ class Settings:
         suppress: the half-width of an interval, as a share of its value, above which a value is not shown; or None.
         nonnegative: whether counts, and totals of what is never negative, are cut off at zero.
         rounded: whether values are rounded to the size of their standard error.
+        top: whether the first groups are chosen by report-noisy-max, and only those are counted (`top.py`).
+        consistent: whether cells and totals are made to add up.
     """
 
     bounding: Bounding = Bounding.SAMPLE
@@ -268,6 +270,8 @@ class Settings:
     suppress: Fraction | None = None
     nonnegative: bool = False
     rounded: bool = False
+    top: bool = False
+    consistent: bool = False
 
     def to_record(self) -> dict[str, Any]:
         """Return the settings as a canonical record."""
@@ -277,15 +281,61 @@ class Settings:
             "suppress": None if self.suppress is None else format_exact(self.suppress),
             "nonnegative": self.nonnegative,
             "rounded": self.rounded,
+            "top": self.top,
+            "consistent": self.consistent,
         }
 
 
 PLAIN_SETTINGS = Settings()
 
 
+Reads = tuple[tuple[str, tuple[str, ...]], ...]
+"""`(dataset, columns)`, each dataset once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecondTable:
+    """The right side of a join: its partitions are called `u`.
+
+    Attributes:
+        dataset, table: which table.
+        columns: the columns that are read of it, sorted.
+        words: for people, how rows of both sides meet.
+        drops_rows: whether a cap may keep rows from meeting.
+        exchanges: whether a unit that leaves this table alone leaves other joined rows in their place.
+    """
+
+    dataset: str
+    table: str
+    columns: tuple[str, ...]
+    words: str
+    drops_rows: bool
+    exchanges: bool
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the table as a canonical record."""
+        return {
+            "dataset": self.dataset,
+            "table": self.table,
+            "columns": list(self.columns),
+            "words": self.words,
+            "drops_rows": self.drops_rows,
+            "exchanges": self.exchanges,
+        }
+
+
+def reads_of(dataset: str, columns: tuple[str, ...], second: SecondTable | None) -> Reads:
+    """Return the columns that are read of each dataset; one that is joined with itself stands there once."""
+    if second is None:
+        return ((dataset, columns),)
+    if second.dataset == dataset:
+        return ((dataset, tuple(sorted({*columns, *second.columns}))),)
+    return ((dataset, columns), (second.dataset, second.columns))
+
+
 @dataclass(frozen=True, slots=True)
 class CheckedQuery:
-    """A question that is in the language, over one described table.
+    """A question that is in the language, over one described table or the join of two.
 
     Attributes:
         dataset, table: which table.
@@ -300,9 +350,12 @@ class CheckedQuery:
         finish: the post-processing.
         bound: the contribution bound that holds.
         max_rows: the public ceiling on rows.
-        source: the SQL of a first step that makes one row a unit, over a partition called `t`; None where the question
-            is about the rows themselves.
+        source: the SQL of a first step that makes one row a unit, over a partition called `t`, or of a join over `t`
+            and `u`; None where the question is about the rows themselves.
+        second: the right side of a join.
+        others: further kinds of units that the table protects.
         settings: how it is bounded, weighed and shown.
+        rolled: whether totals over the last key, the last two, …, and all of them are measured besides.
     """
 
     dataset: str
@@ -320,3 +373,11 @@ class CheckedQuery:
     max_rows: int
     source: str | None = None
     settings: Settings = PLAIN_SETTINGS
+    rolled: bool = False
+    second: SecondTable | None = None
+    others: tuple[OtherUnit, ...] = ()
+
+    @property
+    def reads(self) -> Reads:
+        """The columns that it reads of each dataset."""
+        return reads_of(self.dataset, self.columns, self.second)

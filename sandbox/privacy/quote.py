@@ -9,7 +9,7 @@ from sandbox.model.question import Quote, QuotedStatistic
 from sandbox.privacy.accounting import people_loss
 from sandbox.privacy.estimate import Z, root_up, value_of
 from sandbox.privacy.histogram import level_counts
-from sandbox.privacy.notes import bias_notes, key_notes
+from sandbox.privacy.notes import bias_notes, clamp_notes, key_notes, unit_notes
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
 from sandbox.privacy.query import AggregateKind
@@ -33,7 +33,7 @@ def quote_plan(plan: Plan, profile: Profile | None = None) -> Quote:
         loss=plan.loss,
         epsilon=epsilon,
         delta=delta,
-        columns=((plan.dataset, plan.columns),),
+        columns=plan.reads,
         statistics=tuple(
             _quoted(plan, output.label.name, output.slot.index, reference)
             for output in plan.outputs
@@ -44,7 +44,7 @@ def quote_plan(plan: Plan, profile: Profile | None = None) -> Quote:
         threshold=None if plan.threshold is None else float(plan.threshold.value),
         bounding=plan.bounding,
         bound=plan.bound.to_record(),
-        notes=(*bias_notes(plan, profile), *key_notes(plan)),
+        notes=(*bias_notes(plan, profile), *clamp_notes(plan), *unit_notes(plan), *key_notes(plan)),
     )
 
 

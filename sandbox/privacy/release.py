@@ -15,7 +15,8 @@ from sandbox.model.question import Answer, AnswerColumn, Cell, ColumnRole
 from sandbox.privacy.algebra import DateType, NumberType
 from sandbox.privacy.calendar import parse_day
 from sandbox.privacy.estimate import INTEGERS, Value, as_cell, as_float, valuer_of
-from sandbox.privacy.keys import Key, key_cell, key_cell_kind, sort_value
+from sandbox.privacy.keys import TOTAL, Key, key_cell, key_cell_kind, sort_value
+from sandbox.privacy.margins import Noisy, consistent
 from sandbox.privacy.notes import answer_notes
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
@@ -43,9 +44,12 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
     Privacy: post-processing; nothing exact is read.
     """
     sigmas = plan.entry_sigmas()
-    valuers = [valuer_of(formula, plan.estimates, sigmas) for formula in plan.formulas]
-    rows = [_row(plan, cell, valuers) for cell in cells]
-    rows.sort(key=lambda row: _key_order(plan, row.key))
+    measured: list[Noisy] = [(cell.key, plan.whole(cell.noisy), sigmas) for cell in cells]
+    if plan.settings.consistent:
+        measured = consistent(measured, [len(key.domain or ()) for key in plan.keys])
+    rows = _rows(plan, measured)
+    if plan.choice is None:
+        rows.sort(key=lambda row: _key_order(plan, row.key))
     having = plan.finish.having
     if having is not None:
         rows = [row for row in rows if _holds(plan, having, row) is True]
@@ -64,19 +68,27 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
     )
 
 
-def _row(plan: Plan, cell: NoisyCell, valuers: Sequence[Callable[[Sequence[Fraction | int]], Value]]) -> _Row:
-    noisy = plan.whole(cell.noisy)
-    values = (valuer(noisy) for valuer in valuers)
-    return _Row(cell.key, tuple(shown(plan, index, value) for index, value in enumerate(values)))
+def _rows(plan: Plan, measured: Sequence[Noisy]) -> list[_Row]:
+    """Return the values of each cell; cells whose noise has one scale share what follows from it."""
+    valuers: dict[tuple[Fraction, ...], list[Callable[[Sequence[Fraction | int]], Value]]] = {}
+    rows = []
+    for key, noisy, sigmas in measured:
+        scales = tuple(sigmas)
+        if scales not in valuers:
+            valuers[scales] = [valuer_of(formula, plan.estimates, scales) for formula in plan.formulas]
+        values = (valuer(noisy) for valuer in valuers[scales])
+        rows.append(_Row(key, tuple(shown(plan, index, value) for index, value in enumerate(values))))
+    return rows
 
 
 def _column(plan: Plan, index: int) -> AnswerColumn:
     output = plan.outputs[index]
     if output.slot.is_key:
         role, kind = ColumnRole.KEY, key_cell_kind(plan.keys[output.slot.index].type)
+        kind = CellKind.TEXT if plan.rolled else kind  # A total stands among the values of the key.
     else:
         estimate = plan.plain_estimate(output.slot.index)
-        counts = estimate is not None and estimate.kind in INTEGERS
+        counts = estimate is not None and estimate.kind in INTEGERS and not plan.settings.consistent
         role, kind = ColumnRole.VALUE, CellKind.INTEGER if counts else CellKind.NUMBER
     label = output.label
     return AnswerColumn(label.name, role, kind, label.label_en, label.label_zh, label.measure_en, label.measure_zh)
@@ -84,8 +96,13 @@ def _column(plan: Plan, index: int) -> AnswerColumn:
 
 def _cell(plan: Plan, row: _Row, slot: Slot) -> Cell:
     if slot.is_key:
-        return key_cell(row.key[slot.index], plan.keys[slot.index].type)
-    return as_cell(plan.plain_estimate(slot.index), row.values[slot.index].amount)
+        text = row.key[slot.index]
+        if not plan.rolled:
+            return key_cell(text, plan.keys[slot.index].type)
+        return text if text == TOTAL else str(key_cell(text, plan.keys[slot.index].type))
+    # Rounded counts would not add up.
+    estimate = None if plan.settings.consistent else plan.plain_estimate(slot.index)
+    return as_cell(estimate, row.values[slot.index].amount)
 
 
 def _part(row: _Row, slot: Slot, name: str) -> float | None:
@@ -96,7 +113,7 @@ def _key_order(plan: Plan, key: Key) -> tuple[tuple[int, Fraction | int | str], 
     order: list[tuple[int, Fraction | int | str]] = []
     for text, planned in zip(key, plan.keys, strict=True):
         if planned.domain is not None:
-            order.append((0, planned.domain.index(text)))
+            order.append((0, len(planned.domain) if text == TOTAL else planned.domain.index(text)))
         else:
             order.append(sort_value(text, planned.type))
     return tuple(order)
@@ -106,7 +123,7 @@ def _comparable(plan: Plan, row: _Row, slot: Slot) -> Fraction | int | str | Non
     if not slot.is_key:
         return row.values[slot.index].amount
     text, of = row.key[slot.index], plan.keys[slot.index].type
-    if text is None:
+    if text is None or text == TOTAL:
         return None
     if isinstance(of, NumberType):
         return int(text) * of.resolution

@@ -16,7 +16,10 @@ from sandbox.model.exact import parse_exact
 from sandbox.privacy.query import Bounding, Settings
 
 MAX_WEIGHTS = 64
-_EXAMPLE = "write SETTINGS bounding = 'rescale', weights = (2, 1), suppress = 0.5, nonnegative = TRUE, round = TRUE"
+_EXAMPLE = (
+    "write SETTINGS bounding = 'rescale', weights = (2, 1), suppress = 0.5, nonnegative = TRUE, round = TRUE, "
+    "top = 'noisy_max'"
+)
 Given = bool | str | tuple[Fraction, ...]
 
 
@@ -60,6 +63,8 @@ def _read(sql: str, tokens: Sequence[Token]) -> Settings:
         suppress=suppress[0],
         nonnegative=found.get("nonnegative", False) is True,
         rounded=found.get("round", False) is True,
+        top="top" in found,
+        consistent=found.get("consistent", False) is True,
     )
 
 
@@ -96,10 +101,12 @@ def _check(sql: str, name: Token, value: Given) -> None:
     elif key == "weights":
         fits = isinstance(value, tuple) and 1 <= len(value) <= MAX_WEIGHTS
         fits = fits and isinstance(value, tuple) and all(Fraction(1, 1000) <= weight <= 1000 for weight in value)
+    elif key == "top":
+        fits = isinstance(value, str) and value.lower() == "noisy_max"
     elif key == "suppress":
         fits = isinstance(value, tuple) and len(value) == 1 and 0 < value[0] <= 1000
     else:
-        fits = key in {"nonnegative", "round"} and isinstance(value, bool)
+        fits = key in {"nonnegative", "round", "consistent"} and isinstance(value, bool)
     if not fits:
         raise _refusal(sql, name, f"the setting `{name.text[:40]}` is not known, or its value is not of its kind")
 

@@ -39,6 +39,13 @@ def showing_notes(plan: Plan) -> list[str]:
         notes.append("counts and totals below zero are shown as zero, so that sums over many small cells lean high")
     if settings.rounded:
         notes.append("values are rounded to the size of their standard error; intervals are not")
+    if plan.rolled:
+        notes.append("rows whose key is (total) are totals; each level of totals has noise of its own")
+    if settings.consistent:
+        notes.append(
+            "cells and totals were made to add up by weighted least squares, so counts are not whole; standard errors "
+            "and intervals are those after it"
+        )
     return notes
 
 

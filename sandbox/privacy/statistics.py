@@ -1,6 +1,7 @@
 """Statistics: the exact integers behind an answer, each with its exact L2 sensitivity.
 
-A unit brings at most `rows` bounded rows, in at most `groups` groups.  Over all cells of one answer, removing it moves
+A unit brings at most `rows` bounded rows, in at most `groups` groups (where one change reaches further, `influence.py`
+says how far).  Over all cells of one answer, removing it moves
 
 - a count of rows by n_1, …, n_m with sum at most `rows`: L2 at most `rows` (all in one cell);
 - a sum of values in [lower, upper]: at most `rows * max(|lower|, |upper|)`, likewise; centred on `middle`: at most
@@ -24,6 +25,7 @@ from sandbox.model.exact import format_exact
 from sandbox.model.unit import ContributionBound
 from sandbox.privacy.algebra import Expr, NumberType, null_columns
 from sandbox.privacy.histogram import BRANCHING, Histogram, Tree, bins_of, levels_of
+from sandbox.privacy.influence import Influence, plain_influence
 from sandbox.privacy.keys import key_domain
 from sandbox.privacy.query import Aggregate, AggregateKind, KeyMode
 
@@ -176,16 +178,22 @@ class Chosen:
         return found
 
 
-def choose_statistics(aggregates: Sequence[Aggregate], bound: ContributionBound, mode: KeyMode, cells: int) -> Chosen:
+def choose_statistics(
+    aggregates: Sequence[Aggregate],
+    bound: ContributionBound,
+    mode: KeyMode,
+    cells: int,
+    influence: Influence | None = None,
+) -> Chosen:
     """Return the fewest statistics that answer the aggregates, and one estimate for each aggregate.
 
     Counts of rows with the same NULLs are one statistic.  A total beside such a count comes from the centred sum and
     the count, which never has more variance than a sum of its own: centre**2 + half**2 <= (|centre| + half)**2.
     With private keys the count of units is always there, first: it is what the threshold sees.  Where one row of a
     unit counts, rows and units are the same number.  Quantiles of one argument share one tree; `cells` says how many
-    there will be.
+    there will be.  `influence` is what one change moves; by default, that of one unit of a table.
     """
-    chooser = _Chooser(bound, mode, cells)
+    chooser = _Chooser(bound, cells, plain_influence(bound, mode) if influence is None else influence)
     if mode is KeyMode.PRIVATE:
         chooser.units()
     for aggregate in aggregates:
@@ -205,12 +213,12 @@ _BINNED = {AggregateKind.DISTINCT, AggregateKind.QUANTILE}
 
 
 class _Chooser:
-    def __init__(self, bound: ContributionBound, mode: KeyMode, cells: int) -> None:
+    def __init__(self, bound: ContributionBound, cells: int, influence: Influence) -> None:
         self.bound = bound
         self.cells = cells
         self.histograms: list[Histogram] = []
         self.trees: dict[Expr, Tree] = {}
-        self.touched = 1 if mode is KeyMode.NONE else bound.groups
+        self.influence = influence
         self.statistics: list[Statistic] = []
 
     def estimate(self, aggregate: Aggregate) -> Estimate:
@@ -237,7 +245,7 @@ class _Chooser:
         assert domain is not None
         histogram = self._histogram(Histogram(aggregate.argument, tuple(v for v in domain if v is not None)))
         return self._index(
-            Statistic(StatisticKind.DISTINCT, aggregate.argument, 0, self.bound.rows**2, histogram=histogram)
+            Statistic(StatisticKind.DISTINCT, aggregate.argument, 0, self.influence.rows**2, histogram=histogram)
         )
 
     def quantile(self, aggregate: Aggregate) -> Estimate:
@@ -250,7 +258,7 @@ class _Chooser:
             for level in range(1, levels + 1):
                 starts.append(sum(statistic.width for statistic in self.statistics))
                 self.statistics.append(
-                    Statistic(StatisticKind.NODES, argument, 0, self.bound.rows**2, place, level, levels)
+                    Statistic(StatisticKind.NODES, argument, 0, self.influence.rows**2, place, level, levels)
                 )
             self.trees[argument] = Tree(tuple(starts), leaves, of.lower, of.upper, width, of.resolution)
         return Estimate(
@@ -278,7 +286,7 @@ class _Chooser:
         return Estimate(AggregateKind.SUM, index, None, 0, of.lower, of.upper, of.resolution)
 
     def units(self) -> int:
-        return self._index(Statistic(StatisticKind.UNITS, None, 0, self.touched))
+        return self._index(Statistic(StatisticKind.UNITS, None, 0, self.influence.units_squared))
 
     def rows(self, argument: Expr | None) -> int:
         found = self.found_rows(argument)
@@ -286,7 +294,7 @@ class _Chooser:
             return found
         if self.bound.rows == 1 and _counted(argument) is None:
             return self.units()
-        return self._index(Statistic(StatisticKind.ROWS, _counted(argument), 0, self.bound.rows**2))
+        return self._index(Statistic(StatisticKind.ROWS, _counted(argument), 0, self.influence.rows**2))
 
     def found_rows(self, argument: Expr | None) -> int | None:
         """Return the index of a count of the rows where `argument` is not NULL, if there is one."""
@@ -300,7 +308,7 @@ class _Chooser:
         return None
 
     def _sum(self, argument: Expr, centre: int, largest: int) -> int:
-        return self._index(Statistic(StatisticKind.SUM, argument, centre, (self.bound.rows * largest) ** 2))
+        return self._index(Statistic(StatisticKind.SUM, argument, centre, (self.influence.rows * largest) ** 2))
 
     def _index(self, statistic: Statistic) -> int:
         if statistic not in self.statistics:

@@ -20,9 +20,12 @@ from sandbox.model.unit import ContributionBound
 from sandbox.privacy import build
 from sandbox.privacy.aggregates import bare, is_aggregate
 from sandbox.privacy.algebra import DateType, Expr, NumberType, TextType, TruthType, column_names, present_columns
+from sandbox.privacy.build import INT64_LOWER, INT64_UPPER
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.parse import Text, known_arguments
 from sandbox.privacy.render import clamp, integer, quote_name, render
+
+MAX_KEYS = 10
 
 Made = tuple[str, NumberType, bool]
 """SQL of one value, its type, and whether it can be NULL."""
@@ -51,8 +54,8 @@ class UnitStep:
         found = frozenset() if self.filter is None else column_names(self.filter)
         return found.union(*(columns for name, _, columns in self.made if name in used or name in self.keys))
 
-    def sql(self, used: frozenset[str]) -> str:
-        """Return the statement that makes the rows of the used outputs from a partition called `t`."""
+    def sql(self, used: frozenset[str], partition: str = "t") -> str:
+        """Return the statement that makes the rows of the used outputs from a partition."""
         kept = [(name, sql) for name, sql, _ in self.made if name in used or name in self.keys]
         inner = {name: f"_s{index}" for index, (name, _) in enumerate(kept)}
         rank = "CAST(1 AS BIGINT)"
@@ -63,7 +66,7 @@ class UnitStep:
         where = "" if self.filter is None else f" WHERE {render(self.filter)}"
         # Outputs are named outside, so that no name of the question can stand for a column inside.
         shown = ", ".join(["_unit", "_step AS _rank", *(f"{inner[name]} AS {quote_name(name)}" for name, _ in kept)])
-        return f"SELECT {shown} FROM (SELECT {computed} FROM t{where} GROUP BY {groups})"  # noqa: S608 (our own SQL)
+        return f"SELECT {shown} FROM (SELECT {computed} FROM {partition}{where} GROUP BY {groups})"  # noqa: S608 (our own SQL)
 
 
 def read_step(
@@ -129,19 +132,24 @@ class _StepReader:
                 raise self.text.refusal(
                     node, "raw_rows", "this column is neither a group key nor an aggregate", "put it into GROUP BY"
                 )
+            self._check_stored(node, expr)
             made.append((name, render(expr), column_names(expr)))
             columns.append(_key_column(name, expr))
             named.append(name)
         if not columns:
             raise self.text.refusal(self.select, "raw_rows", "the first step gives no column", "add COUNT(*) AS n")
         bound = self.bound if keys else ContributionBound(1, 1)
+        if len(keys) > MAX_KEYS:
+            raise self.text.refusal(
+                self.select, "group_key", f"there are more than {MAX_KEYS} group keys", "ask several questions"
+            )
         if len(named) < len(keys):
             raise self.text.refusal(self.select, "group_key", "a group key is not selected", "select it, with a name")
         table = replace(self.base, table=self.name, columns=tuple(columns), bound=bound)
         return UnitStep(self.base, table, tuple(made), tuple(named), filtered)
 
     def _is_unit(self, node: exp.Expr) -> bool:
-        return isinstance(node, exp.Column) and node.name.lower() == self.base.unit.column
+        return isinstance(node, exp.Column) and node.name.lower() == self.base.unit.sql_name
 
     def _keys(self) -> list[Expr]:
         group = self.select.args.get("group")
@@ -157,6 +165,16 @@ class _StepReader:
                 f"write it as in SELECT {self.base.unit.column}, COUNT(*) AS n … GROUP BY {self.base.unit.column}",
             )
         return [self.translator.translate(node) for node in others]
+
+    def _check_stored(self, node: exp.Expr, key: Expr) -> None:
+        """Refuse a key beyond 64 bits: the outer question takes every column to be within them."""
+        if isinstance(key.type, NumberType) and not INT64_LOWER < key.type.lower <= key.type.upper < INT64_UPPER:
+            error = BoundError(
+                "a key of the first step could grow beyond 64 bits",
+                hint="narrow it first, as in LEAST(GREATEST(x, 0), 1000)",
+                code="privacy.bound.overflow",
+            )
+            raise self.text.placed(error, node)
 
     def _ordered(self, node: exp.Expr) -> Expr | None:
         """Return the argument of MIN or MAX where it is a text or a date, else None."""

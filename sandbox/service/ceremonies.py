@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sandbox.crypto.keyfile import unlock_key
+from sandbox.crypto.factor import SecondFactor
+from sandbox.crypto.keyfile import factor_needed, unlock_key
 from sandbox.crypto.keys import PrivateKey
-from sandbox.errors import InputError, VaultError
+from sandbox.errors import InputError, KeyUnavailableError, VaultError
 from sandbox.model.keys import PublicKey, Role
 from sandbox.service.clock import SystemClock
 from sandbox.service.compose import open_records, unlock_named
 from sandbox.service.config import Layout, StateConfig
 from sandbox.service.rekey import check_passphrase, finish_relock, relock
+from sandbox.service.second_factor import check_place, destroy_file, factor_path, factors_at_hand, put_beside
 from sandbox.service.state_lock import hold_state
 from sandbox.vault.blobs import LocalBlobStore
 from sandbox.vault.custody import OpenedShare, Share, combine_shares, split_master, verify_share
 from sandbox.vault.escrow import keep_in_escrow, keys_in_escrow
 from sandbox.vault.keyring import Keyring
+from sandbox.vault.masters import MASTER_FILE
 from sandbox.vault.outstanding import ShareReceipt, check_receipts, forget_ceremonies, note_ceremony
 from sandbox.vault.rotation import begin_master, rotate_dataset, rotate_master
+from sandbox.vault.unit_keys import unit_keys, unit_kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ def open_keys(directory: Path, *, passphrase: str, purpose: str, wait_s: float) 
         witness = layout.witness / "witness.key"
         if witness.exists():
             own["witness"] = unlock_key(witness.read_bytes(), passphrase)
-        yield OpenKeys(layout, Keyring.open(layout.vault / "keys", passphrase=passphrase), own, SystemClock())
+        keyring = Keyring.open(layout.vault / "keys", passphrase=passphrase, factors=factors_at_hand(layout))
+        yield OpenKeys(layout, keyring, own, SystemClock())
 
 
 def split(keys: OpenKeys, custodians: Sequence[PublicKey], *, threshold: int) -> tuple[Share, ...]:
@@ -95,18 +100,50 @@ def recover_keys(directory: Path, opened: Sequence[OpenedShare], *, passphrase: 
             own = {key.public.name: key for key in keys_in_escrow(keyring)}
             for dataset in keyring.datasets():
                 keyring.dataset(dataset)
+            for kind in unit_kinds(keyring):
+                unit_keys(keyring, kind)
         except VaultError as error:
             raise VaultError(
                 "these shares give a master key that this vault no longer uses",
                 hint="bring the shares of the newest ceremony",
                 code="vault.custody.older",
             ) from error
-        relock(layout, keys=own, ring=ring, passphrase=passphrase)
+        path = factor_path(layout)
+        factor = None if path is None else SecondFactor.new()
+        if path is not None and factor is not None:
+            put_beside(path, factor, _at_hand(layout))
+        relock(layout, keys=own, ring=ring, passphrase=passphrase, factor=factor)
 
 
 def change_passphrase(keys: OpenKeys, passphrase: str) -> None:
     """Lock the sandbox's key files and the vault's master key under a new passphrase."""
-    relock(keys.layout, keys=keys.own, ring=keys.keyring.ring, passphrase=passphrase)
+    relock(keys.layout, keys=keys.own, ring=keys.keyring.ring, passphrase=passphrase, factor=keys.keyring.factor)
+
+
+def set_second_factor(keys: OpenKeys, path: Path | None, *, passphrase: str) -> None:
+    """Put a fresh second factor in force at `path`, or none; what was in force before is destroyed.
+
+    Args:
+        keys: the opened keys.
+        path: the new file, outside of the state directory; None to need the passphrase alone from now on.
+        passphrase: the one in use; it stays.
+
+    Raises:
+        InputError: the place will not do (`input.second_factor`).
+        StorageError: a disk refused; the old factor is still in force.
+    """
+    layout, before = keys.layout, factor_path(keys.layout)
+    config = StateConfig.read(layout)
+    factor = None
+    if path is not None:
+        whole, factor = check_place(layout, path), SecondFactor.new()
+        put_beside(whole, factor, keys.keyring.factor)
+        replace(config, second_factor=str(whole)).write(layout)
+    relock(layout, keys=keys.own, ring=keys.keyring.ring, passphrase=passphrase, factor=factor)
+    if path is None:
+        replace(config, second_factor=None).write(layout)
+    if before is not None:
+        destroy_file(before)
 
 
 def rotate(keys: OpenKeys, passphrase: str, *, dataset: str | None) -> int:
@@ -123,6 +160,9 @@ def replace_master(
 ) -> tuple[str, str]:
     """Put a new master key under a new passphrase in force and forget the old one; return both ids.
 
+    Where there is a second factor it is replaced too, and the old one destroyed: then a backup from before opens
+    nothing, even for somebody who remembers the old passphrase.
+
     Raises:
         InputError: the new passphrase is the old one, or too short.
         VaultError: shares of the old master key are still out that could bring it back (`vault.custody.outstanding`).
@@ -138,6 +178,19 @@ def replace_master(
     check_receipts(keyring, receipts, custodians)
     before = keyring.ring.keys[-1].key_id
     begin_master(keyring, old)
-    relock(keys.layout, keys=keys.own, ring=keyring.ring.trimmed(), passphrase=new)
+    factor, path = None, factor_path(keys.layout)
+    if path is not None:
+        factor = SecondFactor.new()
+        put_beside(path, factor, keyring.factor)
+    relock(keys.layout, keys=keys.own, ring=keyring.ring.trimmed(), passphrase=new, factor=factor)
     forget_ceremonies(keyring, keep=keyring.ring.primary.key_id)
     return before, keyring.ring.primary.key_id
+
+
+def _at_hand(layout: Layout) -> SecondFactor | None:
+    """Return the factor that the master file needs, if its file still has it; a damaged file counts as lost."""
+    try:
+        needed = factor_needed((layout.vault / "keys" / MASTER_FILE).read_bytes())
+        return next((each for each in factors_at_hand(layout) if each.factor_id == needed), None)
+    except (KeyUnavailableError, OSError):
+        return None

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sandbox.crypto.factor import SecondFactor
 from sandbox.crypto.keyfile import lock_key, unlock_key
 from sandbox.crypto.keys import PrivateKey, generate_key
 from sandbox.errors import InputError, KeyUnavailableError, StateUnsafeError
@@ -24,11 +25,13 @@ from sandbox.model.keys import PublicKey, Role, SuiteName
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.runtime.host.guests import GuestHost
 from sandbox.service.clock import SystemClock
-from sandbox.service.config import Layout, StateConfig
+from sandbox.service.config import Layout, ObjectsConfig, StateConfig
 from sandbox.service.documents import DocumentDirectory
 from sandbox.service.files import write_durably
 from sandbox.service.hardening import forbid_core_dumps
+from sandbox.service.object_store import blobs_of, check_store
 from sandbox.service.rekey import finish_relock
+from sandbox.service.second_factor import check_place, factors_at_hand, put_beside
 from sandbox.service.state_lock import hold_state
 from sandbox.service.witness_client import LocalWitness
 from sandbox.vault.store import Vault
@@ -37,13 +40,33 @@ _PACKAGES = ("saggar", "duckdb", "opendp", "pyarrow", "cryptography", "pycryptod
 _SANDBOX, _WITNESS = "sandbox", "witness"
 
 
-def initialise(directory: Path, *, suite: SuiteName, passphrase: str, origin: str, demo: bool = False) -> None:
+def initialise(
+    directory: Path,
+    *,
+    suite: SuiteName,
+    passphrase: str,
+    origin: str,
+    demo: bool = False,
+    second_factor: Path | None = None,
+    objects: ObjectsConfig | None = None,
+) -> None:
     """Make a state directory: log, vault, the sandbox's key, and a local witness with a key of its own.
 
     The choices are written last: a directory without them is no state directory, whatever a crash left in it.
 
+    Args:
+        directory: where; new or empty.
+        suite: the suite of keys and, by default, of snapshots.
+        passphrase: what locks the sandbox's keys.
+        origin: the log's name.
+        demo: whether the demo may remake it.
+        second_factor: where a secret goes that the vault needs beside the passphrase, outside of `directory`; or None.
+        objects: the object store of sealed bytes, or None for `directory` itself.
+
     Raises:
         StateUnsafeError: the directory is not empty, or cannot keep a promise.
+        InputError: the second factor's place will not do, or the object store's address.
+        StorageError: the object store cannot be reached, or refuses.
     """
     layout = Layout(directory)
     if directory.exists() and any(directory.iterdir()):
@@ -53,6 +76,11 @@ def initialise(directory: Path, *, suite: SuiteName, passphrase: str, origin: st
             code="ledger.state.exists",
         )
     check_file_system(directory, read_mounts())
+    factor, factor_file = None, None
+    if second_factor is not None:
+        factor, factor_file = SecondFactor.new(), check_place(layout, second_factor)
+    blobs = blobs_of(objects, layout)
+    check_store(blobs)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     directory.chmod(0o700)
     sandbox_key = generate_key(_SANDBOX, Role.SANDBOX, suite)
@@ -67,8 +95,10 @@ def initialise(directory: Path, *, suite: SuiteName, passphrase: str, origin: st
         )
     write_durably(layout.keys / f"{_SANDBOX}.key", lock_key(sandbox_key, passphrase))
     write_durably(layout.witness / f"{_WITNESS}.key", lock_key(witness_key, passphrase))
-    Vault.create(layout.vault, passphrase=passphrase, suite=suite)
-    StateConfig(origin, suite, demo).write(layout)
+    if factor is not None and factor_file is not None:
+        put_beside(factor_file, factor, None)
+    Vault.create(layout.vault, passphrase=passphrase, suite=suite, factor=factor, blobs=blobs)
+    StateConfig(origin, suite, demo, None if factor_file is None else str(factor_file), objects).write(layout)
     with open_engine(directory, passphrase=passphrase, purpose="init", wait_s=0) as engine:
         publish(engine)
 
@@ -96,7 +126,12 @@ def open_engine(directory: Path, *, passphrase: str, purpose: str, wait_s: float
             documents=DocumentDirectory(layout.documents),
             clock=SystemClock(),
             guests=stack.enter_context(lazy_guests()),
-            vault=Vault.open(layout.vault, passphrase=passphrase),
+            vault=Vault.open(
+                layout.vault,
+                passphrase=passphrase,
+                factors=factors_at_hand(layout),
+                blobs=blobs_of(config.objects, layout),
+            ),
             witness=witness,
             key=key,
             origin=config.origin,

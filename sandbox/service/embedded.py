@@ -11,12 +11,14 @@ from sandbox.jobs.line import run_job
 from sandbox.jobs.question_job import question_job
 from sandbox.jobs.quoting import quote_job
 from sandbox.jobs.registry import agreement_of, tables_of
+from sandbox.jobs.rehearse import rehearse_job
 from sandbox.jobs.specify import specify
 from sandbox.jobs.stages import SignedJob
 from sandbox.ledger.verify import Trusted
 from sandbox.model.description import DatasetDescription
 from sandbox.model.job import JobSpec
 from sandbox.model.keys import Role, Signature
+from sandbox.privacy.noise import OpenDpNoise
 from sandbox.service.compose import open_engine, open_records, unlock_named
 
 
@@ -54,6 +56,12 @@ class EmbeddedTransport:
         with open_records(self._state) as records:
             operator = agreement_of(records, spec.agreement).agreement.operator
             return quote_job(records, spec, code, operator=operator).to_record()
+
+    def rehearse(self, spec: JobSpec, code: str) -> dict[str, Any]:
+        """Return the record of the job's rehearsal on made-up rows."""
+        with open_records(self._state) as records:
+            operator = agreement_of(records, spec.agreement).agreement.operator
+            return rehearse_job(records, spec, code, operator=operator, noise=OpenDpNoise()).to_record()
 
     def run(self, spec: JobSpec, code: str, signature: Signature) -> tuple[bytes, str]:
         """Return the release's bytes and its receipt."""

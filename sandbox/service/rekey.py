@@ -10,11 +10,13 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from sandbox.crypto.factor import SecondFactor
 from sandbox.crypto.keyfile import lock_key
 from sandbox.crypto.keys import PrivateKey
 from sandbox.errors import InputError
 from sandbox.service.config import Layout
 from sandbox.service.files import sync_directory, write_durably
+from sandbox.service.second_factor import drop_unneeded
 from sandbox.vault.masters import MasterRing
 
 _FOLDER, _MARKER = "rekey", "commit"
@@ -22,7 +24,14 @@ SHORTEST = 8
 """A passphrase has this many characters at least."""
 
 
-def relock(layout: Layout, *, keys: Mapping[str, PrivateKey], ring: MasterRing, passphrase: str) -> None:
+def relock(
+    layout: Layout,
+    *,
+    keys: Mapping[str, PrivateKey],
+    ring: MasterRing,
+    passphrase: str,
+    factor: SecondFactor | None = None,
+) -> None:
     """Lock key files and the vault's master keys under a new passphrase, all of them or none.
 
     Args:
@@ -30,6 +39,7 @@ def relock(layout: Layout, *, keys: Mapping[str, PrivateKey], ring: MasterRing, 
         keys: `sandbox`, and `witness` where it is local, opened.
         ring: the vault's master keys to keep.
         passphrase: the new one.
+        factor: the second factor that the master keys need from now on, or None; its file holds it already.
 
     Raises:
         InputError: the passphrase is too short (`input.passphrase`).
@@ -40,7 +50,7 @@ def relock(layout: Layout, *, keys: Mapping[str, PrivateKey], ring: MasterRing, 
     _discard(folder)
     for name, key in keys.items():
         write_durably(folder / name, lock_key(key, passphrase))
-    write_durably(folder / "master", ring.lock(passphrase))
+    write_durably(folder / "master", ring.lock(passphrase, factor))
     write_durably(folder / _MARKER, b"")
     finish_relock(layout)
 
@@ -56,6 +66,7 @@ def finish_relock(layout: Layout) -> None:
                 sync_directory(target.parent)
         (folder / _MARKER).unlink()
     _discard(folder)
+    drop_unneeded(layout)
 
 
 def check_passphrase(passphrase: str) -> None:

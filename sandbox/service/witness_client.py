@@ -96,8 +96,8 @@ class LocalWitness:
             reply = json.loads(process.stdout.readline())  # type: ignore[union-attr]
         except (OSError, ValueError) as error:
             raise WitnessError(
-                "the witness does not answer, so nothing may leave",
-                hint="submit the same job again when it is back; it costs nothing more",
+                "the witness does not answer, so nothing is opened and nothing may leave",
+                hint="see to it that the witness runs",
                 code="ledger.witness.unreachable",
             ) from error
         if "error" in reply:

@@ -37,9 +37,15 @@ _TYPE_NAMES = {
 
 
 def batch_schema(description: DatasetDescription) -> pa.Schema:
-    """Return the schema that batches must arrive in: `_unit`, then the description's columns in order."""
-    columns = [pa.field(column.name, _STORAGE[column.kind]) for column in description.columns]
+    """Return the schema that batches must arrive in: `_unit`, tokens of other units, the description's columns."""
+    columns = [pa.field(other.token_column, pa.int64()) for other in description.also_protects]
+    columns += [pa.field(column.name, type_for(column)) for column in description.columns]
     return pa.schema([pa.field(UNIT_COLUMN, pa.int64()), *columns])
+
+
+def type_for(column: Column) -> pa.DataType:
+    """Return the storage type of a column."""
+    return _STORAGE[column.kind]
 
 
 def type_name(arrow_type: pa.DataType) -> str:
@@ -71,8 +77,9 @@ def check_batch(description: DatasetDescription, batch: pa.RecordBatch) -> None:
             hint=f"expected {', '.join(f'{field.name} {field.type}' for field in expected)}",
             code="input.batch.schema",
         )
-    if batch.column(UNIT_COLUMN).null_count:
-        raise _missing_value(UNIT_COLUMN)
+    for tokens in (UNIT_COLUMN, *(other.token_column for other in description.also_protects)):
+        if batch.column(tokens).null_count:
+            raise _missing_value(tokens)
     for column in description.columns:
         values = batch.column(column.name)
         if values.null_count and not column.nullable:

@@ -2,8 +2,8 @@
 
 ```
 master                 locked under a passphrase (scrypt), file `master`; split among custodians (`custody.py`)
+  tokens, partition    file `units/<hash of the unit kind>`: identifiers to tokens; units to partitions (`unit_keys.py`)
   dataset key          file `datasets/<hash of the dataset's name>`
-    tokens, partition  secrets of the dataset, in the same file: identifiers to tokens; units to partitions
     mark               file `marks/<hash of the dataset's name>`: the newest snapshot that a reader saw
     platform half      file `platform/<snapshot>`;  snapshot key = HKDF(platform half || owner half),
     owner half         file `owner/<snapshot>`      so that either side alone can destroy the snapshot
@@ -24,19 +24,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sandbox.crypto.entropy import random_bytes
+from sandbox.crypto.factor import SecondFactor
+from sandbox.crypto.keyfile import factor_needed
 from sandbox.crypto.suites import Suite, suite
-from sandbox.errors import CanonicalError, KeyUnavailableError, SaggarError, SealBrokenError, StorageError
+from sandbox.errors import CanonicalError, KeyUnavailableError, SaggarError, StorageError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.digest import hash_bytes
 from sandbox.model.keys import SuiteName
 from sandbox.vault.blobs import BlobStore, LocalBlobStore
+from sandbox.vault.key_errors import broken_key_file, missing_half, older_version, trimmed_key
 from sandbox.vault.masters import MASTER_FILE, MasterRing
 from sandbox.vault.wrapping import WrappedKey, unwrap_secret, wrap_secret
 
 Side = Literal["platform", "owner"]
 SIDES: tuple[Side, Side] = ("platform", "owner")
 
-BELOW_DATASET = ("tokens", "partition")
+DATASET_VERSION = 3
+"""Of a dataset's key file.  Version 2 held a token key of each dataset's own."""
 
 _SECRET_BYTES = 32
 
@@ -49,16 +53,12 @@ class DatasetKeys:
         key_id: the dataset key's id; a rotation gives a new one.
         version: the dataset key's version, from 1.
         wrapping: the dataset key, under which the halves of snapshot keys lie.
-        tokens: the key of `crypto.tokens.Tokeniser`.
-        partition: the key of the map from units to partitions.
         older: earlier dataset keys that a rotation still keeps, by id.
     """
 
     key_id: str
     version: int
     wrapping: bytes = field(repr=False)
-    tokens: bytes = field(repr=False)
-    partition: bytes = field(repr=False)
     older: Mapping[str, bytes] = field(repr=False, default_factory=dict)
 
     def under(self, key_id: str) -> bytes | None:
@@ -103,15 +103,19 @@ class Keyring:
     Args:
         store: where the key files are.
         ring: the master keys.
+        factor: what the master file needs beside its passphrase, or None.
     """
 
-    def __init__(self, store: BlobStore, ring: MasterRing) -> None:
+    def __init__(self, store: BlobStore, ring: MasterRing, factor: SecondFactor | None = None) -> None:
         self._store = store
         self._ring = ring
+        self._factor = factor
         self._suite = suite(ring.suite)
 
     @classmethod
-    def create(cls, directory: Path, *, passphrase: str, suite: SuiteName) -> Keyring:
+    def create(
+        cls, directory: Path, *, passphrase: str, suite: SuiteName, factor: SecondFactor | None = None
+    ) -> Keyring:
         """Make a keyring in an empty directory and return it open.
 
         Raises:
@@ -124,16 +128,17 @@ class Keyring:
                 hint="open it, or choose another directory; a keyring is never overwritten",
                 code="vault.storage.exists",
             )
-        keyring = cls(store, MasterRing.new(suite))
+        keyring = cls(store, MasterRing.new(suite), factor)
         keyring.keep_ring(keyring.ring, passphrase)
         return keyring
 
     @classmethod
-    def open(cls, directory: Path, *, passphrase: str) -> Keyring:
+    def open(cls, directory: Path, *, passphrase: str, factors: Sequence[SecondFactor] = ()) -> Keyring:
         """Open the keyring in `directory`.
 
         Raises:
-            KeyUnavailableError: there is none (`vault.key_unavailable.master`), or the passphrase is wrong.
+            KeyUnavailableError: there is none (`vault.key_unavailable.master`), the passphrase is wrong, or the second
+                factor that it needs is none of `factors` (`vault.key_unavailable.second_factor`).
         """
         store = LocalBlobStore(directory)
         if not store.exists(MASTER_FILE):
@@ -142,7 +147,9 @@ class Keyring:
                 hint="check the directory, make a vault first, or recover the master key from the custodians' shares",
                 code="vault.key_unavailable.master",
             )
-        return cls(store, MasterRing.unlock(store.get(MASTER_FILE), passphrase))
+        raw = store.get(MASTER_FILE)
+        ring, needed = MasterRing.unlock(raw, passphrase, factors), factor_needed(raw)
+        return cls(store, ring, next((each for each in factors if each.factor_id == needed), None))
 
     @property
     def ring(self) -> MasterRing:
@@ -155,13 +162,18 @@ class Keyring:
         return self._suite
 
     @property
+    def factor(self) -> SecondFactor | None:
+        """What the master file needs beside its passphrase, or None."""
+        return self._factor
+
+    @property
     def store(self) -> BlobStore:
         """The key files."""
         return self._store
 
     def keep_ring(self, ring: MasterRing, passphrase: str) -> None:
         """Write the master keys, locked under `passphrase`, and work with them from here."""
-        self._store.put(MASTER_FILE, ring.lock(passphrase))
+        self._store.put(MASTER_FILE, ring.lock(passphrase, self._factor))
         self._ring = ring
 
     def ensure_dataset(self, dataset: str) -> DatasetKeys:
@@ -184,34 +196,22 @@ class Keyring:
             hint="the vault's custodian must restore them from a backup",
             code="vault.key_unavailable.dataset",
         )
-        record = self.read_record(name, {"v", "dataset", "keys"}, missing)
+        record = self.read_record(name, {"v", "dataset", "keys"}, missing, version=DATASET_VERSION)
         try:
-            tops = [WrappedKey.parse(each) for each in record["keys"]["dataset"]]
-            below = {what: WrappedKey.parse(record["keys"][what]) for what in BELOW_DATASET}
-        except (SaggarError, KeyError, TypeError) as error:
+            tops = [WrappedKey.parse(each) for each in record["keys"]]
+        except (SaggarError, TypeError) as error:
             raise broken_key_file(name) from error
         if not tops:
             raise broken_key_file(name)
-        place = f"keys/{name}"
-        wrapping = {top.key_id: self._unwrap_top(top, f"dataset/{dataset}", place) for top in tops}
-        first = tops[0]
-        tokens, partition = (
-            unwrap_secret(
-                self._suite,
-                wrapping[first.key_id],
-                below[what],
-                purpose=f"{what}/{dataset}",
-                parent=first.key_id,
-                name=place,
-            )
-            for what in BELOW_DATASET
-        )
-        newest = wrapping.pop(first.key_id)
-        return DatasetKeys(first.key_id, first.version, newest, tokens, partition, wrapping)
+        wrapping = {top.key_id: self.unwrap_top(top, f"dataset/{dataset}", f"keys/{name}") for top in tops}
+        newest = wrapping.pop(tops[0].key_id)
+        return DatasetKeys(tops[0].key_id, tops[0].version, newest, wrapping)
 
     def datasets(self) -> tuple[str, ...]:
         """Return the datasets that have keys here."""
-        records = (self.read_record(name, {"v", "dataset", "keys"}, None) for name in self._store.names("datasets/"))
+        fields = {"v", "dataset", "keys"}
+        names = self._store.names("datasets/")
+        records = (self.read_record(name, fields, None, version=DATASET_VERSION) for name in names)
         return tuple(sorted(record["dataset"] for record in records))
 
     def create_snapshot_key(self, dataset: str, snapshot: str, owner: str, suite: SuiteName) -> SnapshotKey:
@@ -237,7 +237,7 @@ class Keyring:
     def half(self, keys: DatasetKeys, side: Side, dataset: str, snapshot: str, owner: str) -> bytes:
         """Return one half of a snapshot key; raise as `snapshot_key` does."""
         name = half_name(side, snapshot)
-        record = self.read_record(name, {"v", "key"}, _missing_half(side, snapshot, owner))
+        record = self.read_record(name, {"v", "key"}, missing_half(side, snapshot, owner))
         return self.unwrap_below(keys, record["key"], half_purpose(side, dataset, snapshot, owner), name)
 
     def keep_half(self, keys: DatasetKeys, side: Side, snapshot: str, purpose: str, half: bytes) -> None:
@@ -255,7 +255,7 @@ class Keyring:
             raise broken_key_file(name) from error
         under = keys.under(wrapped.parent)
         if under is None:
-            raise _trimmed(name, wrapped.parent)
+            raise trimmed_key(name, wrapped.parent)
         return unwrap_secret(self._suite, under, wrapped, purpose=purpose, parent=wrapped.parent, name=f"keys/{name}")
 
     def shred(self, snapshot: str, side: Side) -> None:
@@ -271,51 +271,44 @@ class Keyring:
         return tuple(name.partition("/")[2] for name in self._store.names(f"{side}/"))
 
     def _new_dataset(self, dataset: str) -> bytes:
-        key_id, secret = random_bytes(16).hex(), random_bytes(self._suite.key_bytes)
-        below = {what: random_bytes(_SECRET_BYTES) for what in BELOW_DATASET}
-        return self.dataset_file(dataset, [(key_id, 1, secret)], below)
+        return self.dataset_file(dataset, [(random_bytes(16).hex(), 1, random_bytes(self._suite.key_bytes))])
 
-    def dataset_file(self, dataset: str, tops: Sequence[tuple[str, int, bytes]], below: Mapping[str, bytes]) -> bytes:
+    def dataset_file(self, dataset: str, tops: Sequence[tuple[str, int, bytes]]) -> bytes:
         """Return a dataset's key file.
 
         Args:
             dataset: its name.
             tops: `(id, version, secret)` of the dataset keys kept, newest first.
-            below: the secrets under the newest, by what they are for.
         """
-        master = self._ring.primary
-        keys: dict[str, Any] = {
-            "dataset": [
-                wrap_secret(
-                    self._suite,
-                    master.secret,
-                    secret,
-                    key_id=key_id,
-                    purpose=f"dataset/{dataset}",
-                    parent=master.key_id,
-                    version=version,
-                ).to_record()
-                for key_id, version, secret in tops
-            ]
-        }
-        for what, secret in below.items():
-            keys[what] = wrap_secret(
-                self._suite,
-                tops[0][2],
-                secret,
-                key_id=random_bytes(16).hex(),
-                purpose=f"{what}/{dataset}",
-                parent=tops[0][0],
-            ).to_record()
-        return canonical_bytes({"v": 2, "dataset": dataset, "keys": keys})
+        keys = [
+            self.wrap_top(secret, key_id=key_id, purpose=f"dataset/{dataset}", version=version).to_record()
+            for key_id, version, secret in tops
+        ]
+        return canonical_bytes({"v": DATASET_VERSION, "dataset": dataset, "keys": keys})
 
-    def _unwrap_top(self, wrapped: WrappedKey, purpose: str, place: str) -> bytes:
+    def wrap_top(self, secret: bytes, *, key_id: str, purpose: str, version: int = 1) -> WrappedKey:
+        """Return a secret that hangs under the master key in force."""
+        master = self._ring.primary
+        return wrap_secret(
+            self._suite,
+            master.secret,
+            secret,
+            key_id=key_id,
+            purpose=purpose,
+            parent=master.key_id,
+            version=version,
+        )
+
+    def unwrap_top(self, wrapped: WrappedKey, purpose: str, place: str) -> bytes:
+        """Return a secret that hangs under a master key that is kept."""
         master = self._ring.find(wrapped.parent)
         if master is None:
-            raise _trimmed(place.removeprefix("keys/"), wrapped.parent)
+            raise trimmed_key(place.removeprefix("keys/"), wrapped.parent)
         return unwrap_secret(self._suite, master.secret, wrapped, purpose=purpose, parent=master.key_id, name=place)
 
-    def read_record(self, name: str, fields: set[str], missing: KeyUnavailableError | None) -> dict[str, Any]:
+    def read_record(
+        self, name: str, fields: set[str], missing: KeyUnavailableError | None, *, version: int = 2
+    ) -> dict[str, Any]:
         """Return the record of a key file; raise `missing`, if there is one, where the file is not there."""
         try:
             record = parse_canonical(self._store.get(name))
@@ -325,7 +318,11 @@ class Keyring:
             raise
         except CanonicalError as error:
             raise broken_key_file(name) from error
-        if not isinstance(record, dict) or set(record) != fields or record["v"] != 2:
+        if not isinstance(record, dict) or set(record) != fields:
+            raise broken_key_file(name)
+        if record["v"] == 2 < version:
+            raise older_version(name)
+        if record["v"] != version:
             raise broken_key_file(name)
         return record
 
@@ -360,35 +357,3 @@ def half_purpose(side: Side, dataset: str, snapshot: str, owner: str) -> str:
 def dataset_name(dataset: str) -> str:
     """Return the name of the file with a dataset's keys."""
     return f"datasets/{hash_bytes(b'saggar/dataset-file/1' + dataset.encode()).hex()[:32]}"
-
-
-def _missing_half(side: Side, snapshot: str, owner: str) -> KeyUnavailableError:
-    holder = f"the owner `{owner}`" if side == "owner" else "the platform"
-    act = "lend it with `saggar keys import-half`" if side == "owner" else "restore it from a backup"
-    return KeyUnavailableError(
-        f"the half of the key of snapshot `{snapshot[:12]}` that {holder} keeps is missing",
-        hint=f"{holder} must {act}; if it was destroyed, the snapshot cannot be opened again",
-        code=f"vault.key_unavailable.{side}_half",
-        snapshot=snapshot,
-        owner=owner,
-    )
-
-
-def _trimmed(name: str, parent: str) -> SealBrokenError:
-    return SealBrokenError(
-        f"the key in `keys/{name}` hangs under a version that is no longer kept",
-        hint="it is from before a rotation, or it was changed; restore the newest backup of this file",
-        code="vault.seal_broken.key",
-        object=f"keys/{name}",
-        parent=parent,
-    )
-
-
-def broken_key_file(name: str) -> SealBrokenError:
-    """Return the error of a key file that is not one."""
-    return SealBrokenError(
-        f"the key file `keys/{name}` is damaged",
-        hint="restore it from a backup",
-        code="vault.seal_broken.key",
-        object=f"keys/{name}",
-    )

@@ -14,7 +14,8 @@ from sandbox.crypto.entropy import random_bytes
 from sandbox.errors import SaggarError, VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.digest import Digest, parse_digest, short
-from sandbox.vault.keyring import DatasetKeys, Keyring, broken_key_file, dataset_name
+from sandbox.vault.key_errors import broken_key_file
+from sandbox.vault.keyring import DatasetKeys, Keyring, dataset_name
 from sandbox.vault.manifest import SnapshotManifest
 from sandbox.vault.wrapping import wrap_secret
 

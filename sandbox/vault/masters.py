@@ -7,9 +7,11 @@ old one again under the new, and writes the ring with the new key alone: at ever
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sandbox.crypto.entropy import random_bytes
+from sandbox.crypto.factor import SecondFactor
 from sandbox.crypto.keyfile import lock_secret, unlock_secret
 from sandbox.crypto.suites import Suite
 from sandbox.crypto.suites import suite as suite_of
@@ -71,23 +73,23 @@ class MasterRing:
         """Return the ring with the key in force alone."""
         return MasterRing(self.suite, (self.primary,))
 
-    def lock(self, passphrase: str) -> bytes:
-        """Return the ring as the text of its file."""
+    def lock(self, passphrase: str, factor: SecondFactor | None = None) -> bytes:
+        """Return the ring as the text of its file, which needs the factor, if there is one, beside the passphrase."""
         keys = [
             {"id": key.key_id, "version": key.version, "key": base64.b64encode(key.secret).decode()}
             for key in self.keys
         ]
         record = {"v": 2, "suite": self.suite.value, "keys": keys}
-        return lock_secret(canonical_bytes(record), passphrase, PURPOSE)
+        return lock_secret(canonical_bytes(record), passphrase, PURPOSE, factor)
 
     @classmethod
-    def unlock(cls, raw: bytes, passphrase: str) -> MasterRing:
+    def unlock(cls, raw: bytes, passphrase: str, factors: Sequence[SecondFactor] = ()) -> MasterRing:
         """Return the ring of a file.
 
         Raises:
-            KeyUnavailableError: the passphrase is wrong, or the file is damaged.
+            KeyUnavailableError: the passphrase is wrong, the second factor is not here, or the file is damaged.
         """
-        secret = unlock_secret(raw, passphrase, PURPOSE)
+        secret = unlock_secret(raw, passphrase, PURPOSE, factors)
         try:
             record = parse_canonical(secret)
             keys = tuple(MasterKey(each["id"], each["version"], decode_base64(each["key"])) for each in record["keys"])

@@ -16,7 +16,8 @@ from sandbox.errors import SaggarError, VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import PublicKey, Signature
 from sandbox.vault.custody import Share
-from sandbox.vault.keyring import Keyring, broken_key_file
+from sandbox.vault.key_errors import broken_key_file
+from sandbox.vault.keyring import Keyring
 
 RECEIPT_CONTEXT = "saggar/share-destroyed/1"
 _FILE = "custody"

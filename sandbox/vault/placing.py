@@ -9,39 +9,37 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sandbox.crypto.scatter import KEY_BYTES, scatter
 from sandbox.crypto.suites import Suite
 
 Hashes = npt.NDArray[np.uint64]
+HalfHashes = npt.NDArray[np.uint32]
 Units = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int64]
+Ranks = npt.NDArray[np.int32]
+
+_HASH_BITS = 32  # of the 64 of a sort key; its other bits are drawn at random and number the row
 
 
 class UnitHash:
-    """A keyed hash of units: simple tabulation, with tables derived from the dataset's partition key.
+    """A keyed hash of units: 64 bits of AES-256 under a key that is derived from the partition key of the unit's kind.
 
-    Why it is fine that this is not a pseudo-random function.  It is a load balancer under a key and not a barrier: its
-    input is already a keyed token of the unit, and its output never leaves the vault; what an onlooker sees of it is
-    the sizes of sealed objects.  For that, tables of random words are enough and come with a proof: the hash is
-    3-independent, so the load of a partition has the mean and variance of a truly random placement.  The key is there
-    so that somebody who does know tokens cannot tell which partition a unit is in, nor pick units that crowd into one.
-
-    Source: Patrascu and Thorup 2012, "The power of simple tabulation hashing", section 1.
+    It is a load balancer under a key and not a barrier: its input is already a keyed token of the unit, and its output
+    never leaves the vault; what an onlooker sees of it is the sizes of sealed objects.  The key is there so that
+    somebody who does know tokens cannot tell which partition a unit is in, nor pick units that crowd into one.  Since
+    no secrecy of data rests on it, both suites use the block cipher that is fastest everywhere.
 
     Args:
-        key: the dataset's partition key.
-        suite: the suite whose HKDF-Expand fills the tables.
+        key: the partition key of the unit's kind.
+        suite: the suite whose HKDF-Expand derives the cipher's key.
     """
 
     def __init__(self, key: bytes, suite: Suite) -> None:
-        tables = b"".join(suite.expand(key, b"saggar/partition-table/1/" + bytes([byte]), 2048) for byte in range(8))
-        self._tables = np.frombuffer(tables, dtype=">u8").reshape(8, 256).astype(np.uint64)
+        self._key = suite.expand(key, b"saggar/partition-hash/2", KEY_BYTES)
 
     def of(self, units: Units) -> Hashes:
-        """Return a 64-bit hash for each unit, shape (n,).  Cost: eight look-ups a row."""
-        octets = np.ascontiguousarray(units, dtype="<i8").view(np.uint8).reshape(-1, 8)
-        hashes: Hashes = self._tables[0][octets[:, 0]]
-        for byte in range(1, 8):
-            hashes ^= self._tables[byte][octets[:, byte]]
-        return hashes
+        """Return a 64-bit hash for each unit, shape (n,)."""
+        return scatter(self._key, units)
 
 
 def bucket_of(hashes: Hashes, count: int) -> npt.NDArray[np.uint16]:
@@ -50,19 +48,24 @@ def bucket_of(hashes: Hashes, count: int) -> npt.NDArray[np.uint16]:
     A count that divides another gives unions of whole buckets, so that rows spread over many buckets can be gathered
     into fewer partitions later.
     """
+    if count > 1 and not count & (count - 1):
+        return (hashes >> np.uint64(65 - count.bit_length())).astype(np.uint16)
     return (((hashes >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)).astype(np.uint16)
 
 
-def order_and_rank(units: Units, hashes: Hashes, seed: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+def order_and_rank(units: Units, hashes: Hashes | HalfHashes, seed: bytes) -> tuple[Places, Ranks]:
     """Return the order in which rows are stored, and each stored row's rank within its unit.
 
-    Rows are shuffled uniformly and then sorted by the hash of their unit alone, so that the rows of a unit come
-    together in an order that is uniform among all orders of them: whatever the sort does with equal hashes depends on
-    the hashes and not on which row is which.  The rank counts 1, 2, ... in that order.
+    A row's sort key has 32 bits of its unit's hash, then bits drawn at random, then the row's number: one sort of plain
+    integers brings the rows of a unit together in random order.  Two things are then put right where they happen:
+    rows of one hash whose random bits are equal lie in the order of their numbers, so they are shuffled among
+    themselves; and units that share the 32 bits may be mixed, so their rows are parted.  The order of a unit's rows is
+    uniform among all orders: it is that of random numbers of unlimited length, of which more are drawn only where the
+    first few do not decide.
 
     Args:
         units: shape (n,).
-        hashes: the keyed hash of each unit, shape (n,).
+        hashes: the lower 32 bits of the keyed hash of each unit, shape (n,); bits above them do not count.
         seed: 32 bytes of fresh entropy.  They seed a statistical generator (PCG64-DXSM): a rank has to be
             independent of what rows say, which it is; it need not be hard to guess, since it is sealed like the rows.
 
@@ -70,23 +73,60 @@ def order_and_rank(units: Units, hashes: Hashes, seed: bytes) -> tuple[npt.NDArr
         order: shape (n,), such that `values[order]` is the stored column.
         rank: shape (n,), for the stored rows.
     """
+    rows = len(units)
     generator = np.random.Generator(np.random.PCG64DXSM(int.from_bytes(seed, "big")))
-    shuffled = generator.permutation(len(units))
-    order = shuffled[np.argsort(hashes[shuffled])]
-    stored_hashes, stored_units = hashes[order], units[order]
-    same_hash = stored_hashes[1:] == stored_hashes[:-1]
-    same_unit = stored_units[1:] == stored_units[:-1]
-    if bool(np.any(same_hash & ~same_unit)):
-        # Two units share a hash: part them by the unit, keeping the shuffle (lexsort is stable).
-        order = shuffled[np.lexsort((units[shuffled], hashes[shuffled]))]
-        stored_units = units[order]
-        same_unit = stored_units[1:] == stored_units[:-1]
-    return order, _ranks(same_unit, len(units))
+    number_bits = max(1, (rows - 1).bit_length()) if rows else 1
+    keys = _sort_keys(hashes, number_bits, generator)
+    keys.sort()
+    order = (keys & np.uint64((1 << number_bits) - 1)).view(np.int64)
+    _shuffle_ties(order, keys >> np.uint64(number_bits), generator)
+    stored = units[order]
+    same_unit = stored[1:] == stored[:-1]
+    keys >>= np.uint64(64 - _HASH_BITS)
+    if bool(np.any((keys[1:] == keys[:-1]) & ~same_unit)):
+        _part_units(order, keys, units)
+        stored = units[order]
+        same_unit = stored[1:] == stored[:-1]
+    return order, _ranks(same_unit, rows)
 
 
-def _ranks(same_unit: npt.NDArray[np.bool_], rows: int) -> npt.NDArray[np.int32]:
-    places = np.arange(rows, dtype=np.int64)
-    begins = np.ones(rows, dtype=np.bool_)
-    begins[1:] = ~same_unit
-    run_starts = np.maximum.accumulate(np.where(begins, places, 0))
-    return (places - run_starts + 1).astype(np.int32)
+def _sort_keys(hashes: Hashes | HalfHashes, number_bits: int, generator: np.random.Generator) -> Hashes:
+    """Return for each row: hash bits, random bits, the row's number, from the top."""
+    keys: Hashes = generator.integers(0, 1 << (64 - _HASH_BITS), size=len(hashes), dtype=np.uint64)
+    keys &= ~np.uint64((1 << number_bits) - 1)
+    keys |= np.arange(len(hashes), dtype=np.uint64)
+    halves = hashes.astype(np.uint64)
+    halves <<= np.uint64(64 - _HASH_BITS)
+    keys |= halves
+    return keys
+
+
+def _shuffle_ties(order: Places, drawn: Hashes, generator: np.random.Generator) -> None:
+    """Shuffle rows among themselves whose hash and random bits are all equal."""
+    tied = _members_of_runs(drawn[1:] == drawn[:-1])
+    if len(tied):
+        shuffled = generator.permutation(tied)
+        # The sort is stable, so it keeps the shuffle within each run of equal keys.
+        order[tied] = order[shuffled[np.argsort(drawn[shuffled], kind="stable")]]
+
+
+def _part_units(order: Places, hashes: Hashes, units: Units) -> None:
+    """Part the units that share a hash, keeping the order of each unit's rows."""
+    crowded = _members_of_runs(hashes[1:] == hashes[:-1])
+    # lexsort is stable: within a unit the order stays what it was.
+    order[crowded] = order[crowded[np.lexsort((units[order[crowded]], hashes[crowded]))]]
+
+
+def _members_of_runs(same: npt.NDArray[np.bool_]) -> Places:
+    """Return the places that have an equal neighbour, given whether each place equals the one before."""
+    second = np.flatnonzero(same) + 1
+    return np.union1d(second - 1, second)
+
+
+def _ranks(same_unit: npt.NDArray[np.bool_], rows: int) -> Ranks:
+    """Return a count from 1 that begins anew wherever the unit does: a running sum of ones and steps back."""
+    steps = np.ones(rows, dtype=np.int32)
+    begins = np.flatnonzero(~same_unit) + 1
+    steps[begins] = 1 - np.diff(begins, prepend=0)
+    ranks: Ranks = np.cumsum(steps, dtype=np.int32)
+    return ranks

@@ -18,6 +18,7 @@ from sandbox.model.canonical import parse_canonical
 from sandbox.vault.escrow import rewrap_escrow
 from sandbox.vault.keyring import SIDES, DatasetKeys, Keyring, dataset_name, half_name
 from sandbox.vault.mark import keep_mark, read_mark
+from sandbox.vault.unit_keys import rewrap_units
 
 
 def rotate_master(keyring: Keyring, passphrase: str) -> None:
@@ -32,7 +33,7 @@ def rotate_master(keyring: Keyring, passphrase: str) -> None:
 
 
 def begin_master(keyring: Keyring, passphrase: str) -> None:
-    """Put a new master key in force and hang every dataset under it; the old one is still kept.
+    """Put a new master key in force and hang every dataset and kind of unit under it; the old one is still kept.
 
     A rotation that broke off is finished with the key that it had drawn.
     """
@@ -41,6 +42,7 @@ def begin_master(keyring: Keyring, passphrase: str) -> None:
     for dataset in keyring.datasets():
         keys = keyring.dataset(dataset)
         _write_dataset(keyring, dataset, keys)
+    rewrap_units(keyring)
     rewrap_escrow(keyring)
 
 
@@ -54,7 +56,7 @@ def rotate_dataset(keyring: Keyring, dataset: str) -> None:
     mark = read_mark(keyring, keys, dataset)
     if not keys.older:
         key_id, secret = random_bytes(16).hex(), random_bytes(keyring.suite.key_bytes)
-        keys = DatasetKeys(key_id, keys.version + 1, secret, keys.tokens, keys.partition, {keys.key_id: keys.wrapping})
+        keys = DatasetKeys(key_id, keys.version + 1, secret, {keys.key_id: keys.wrapping})
         _write_dataset(keyring, dataset, keys)
     for side in SIDES:
         for snapshot in keyring.snapshots(side):
@@ -65,7 +67,7 @@ def rotate_dataset(keyring: Keyring, dataset: str) -> None:
                 keyring.keep_half(keys, side, snapshot, purpose, half)
     if mark is not None:
         keep_mark(keyring, keys, dataset, mark)
-    trimmed = DatasetKeys(keys.key_id, keys.version, keys.wrapping, keys.tokens, keys.partition)
+    trimmed = DatasetKeys(keys.key_id, keys.version, keys.wrapping)
     _write_dataset(keyring, dataset, trimmed)
 
 
@@ -73,8 +75,7 @@ def _write_dataset(keyring: Keyring, dataset: str, keys: DatasetKeys) -> None:
     """Write a dataset's keys under the master key in force."""
     tops = [(keys.key_id, keys.version, keys.wrapping)]
     tops += [(key_id, keys.version - 1, secret) for key_id, secret in keys.older.items()]
-    below = {"tokens": keys.tokens, "partition": keys.partition}
-    keyring.store.put(dataset_name(dataset), keyring.dataset_file(dataset, tops, below))
+    keyring.store.put(dataset_name(dataset), keyring.dataset_file(dataset, tops))
 
 
 def _purpose_of(record: object) -> str:

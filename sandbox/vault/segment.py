@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from sandbox.crypto.suites import Suite
 from sandbox.errors import SealBrokenError
 from sandbox.vault.chunks import ChunkContext, open_chunk, seal_chunk
-from sandbox.vault.columns import UNIT_COLUMN
+from sandbox.vault.columns import SYSTEM_COLUMNS, UNIT_COLUMN
 
 CHUNK_ROWS = 1 << 20
-_SAMPLE_ROWS = 65_536
-_FEW_VALUES = 8_192
+_SAMPLE_ROWS = 4_096
+_VERY_FEW = 4
 _PAGE_ROWS = 1 << 20
 _DICTIONARY_BYTES = 1 << 23
 
@@ -110,14 +110,14 @@ def open_segment(
         context = place.context(number, len(chunks), rows)
         payload = open_chunk(suite, key, context, whole[start : start + length], name=name)
         column = _decode_column(payload, place.column, dictionaries=dictionaries and pa.types.is_string(expected))
-        if column is None or value_type(column.type) != expected or len(column) != rows:
+        if column is None or not _fits(column.type, expected) or len(column) != rows:
             raise SealBrokenError(
                 f"the sealed object `{name}` does not hold the rows that its manifest says",
                 hint="it was sealed by another version or a broken writer; seal the data again",
                 code="vault.seal_broken.content",
                 object=name,
             )
-        arrays.extend(column.chunks)
+        arrays.extend(each if _is_as_expected(each, expected) else each.cast(expected) for each in column.chunks)
         start += length
     if dictionaries and any(pa.types.is_dictionary(each.type) for each in arrays):
         # Chunks that were stored without a dictionary get one, so that the column has one type.
@@ -131,24 +131,29 @@ def value_type(arrow_type: pa.DataType) -> pa.DataType:
     return arrow_type.value_type if pa.types.is_dictionary(arrow_type) else arrow_type
 
 
-def encode_column(column: str, values: pa.Array) -> bytes:
+def encode_column(column: str, values: pa.Array) -> pa.Buffer:
     """Return the Parquet bytes of one column, encoded for its kind.
 
-    Anything of few values gets a dictionary.  Integers and dates of many values are split into planes of bytes, of
-    which lz4 drops the empty ones, as rows are in no order that deltas could use; units lie in runs, which lz4 alone
-    packs best.  Statistics are left out: they would only lengthen what is sealed anyway.
+    Text of few values and numbers of very few get a dictionary.  Other numbers and dates are split into planes of
+    bytes, of which lz4 drops the empty ones, as rows are in no order that deltas could use; 64-bit numbers that fit
+    into 32 bits are stored so, which halves the planes.  Units lie in runs, which lz4 alone packs best.  Statistics are
+    left out: they would only lengthen what is sealed anyway.
+
+    Args:
+        column: its name.
+        values: in the storage type, or text with a dictionary, or 64-bit numbers as 32-bit ones.
     """
-    sample = values.slice(0, _SAMPLE_ROWS)
-    few = pc.count_distinct(sample).as_py() <= min(_FEW_VALUES, max(16, len(sample) // 8))
-    whole_numbers = pa.types.is_integer(values.type) or pa.types.is_date32(values.type)
-    dictionary = few and column != UNIT_COLUMN and not pa.types.is_boolean(values.type)
-    packed = whole_numbers and not dictionary and column != UNIT_COLUMN
+    own = column in SYSTEM_COLUMNS
+    narrow = values if own else _narrowed(values)
+    whole_numbers = pa.types.is_integer(narrow.type) or pa.types.is_date32(narrow.type)
+    few = not own and not pa.types.is_boolean(narrow.type) and _has_few_values(narrow)
+    packed = whole_numbers and not few and column != UNIT_COLUMN
     sink = pa.BufferOutputStream()
     pq.write_table(
-        pa.table({column: values}),
+        pa.table({column: narrow}),
         sink,
-        row_group_size=max(1, len(values)),
-        use_dictionary=dictionary,
+        row_group_size=max(1, len(narrow)),
+        use_dictionary=few,
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
         column_encoding={column: "BYTE_STREAM_SPLIT"} if packed else None,
         compression="lz4",
@@ -156,7 +161,35 @@ def encode_column(column: str, values: pa.Array) -> bytes:
         store_schema=False,
         max_rows_per_page=_PAGE_ROWS,
     )
-    return bytes(sink.getvalue())
+    return sink.getvalue()
+
+
+def _narrowed(values: pa.Array) -> pa.Array:
+    """Return 64-bit numbers in 32 bits where all of them fit."""
+    if values.type != pa.int64():
+        return values
+    found = pc.min_max(values)
+    least, most = found["min"].as_py(), found["max"].as_py()
+    fits = least is not None and least >= -(2**31) and most < 2**31
+    return values.cast(pa.int32()) if fits else values
+
+
+def _has_few_values(values: pa.Array) -> bool:
+    """Guess from the first rows, which are in random order of units, whether a dictionary pays."""
+    if pa.types.is_dictionary(values.type):
+        return True
+    sample = values.slice(0, _SAMPLE_ROWS)
+    is_text = not (pa.types.is_integer(values.type) or pa.types.is_date32(values.type))
+    return bool(pc.count_distinct(sample).as_py() <= (max(_VERY_FEW, len(sample) // 8) if is_text else _VERY_FEW))
+
+
+def _is_as_expected(values: pa.Array, expected: pa.DataType) -> bool:
+    return bool(value_type(values.type) == expected)
+
+
+def _fits(stored: pa.DataType, expected: pa.DataType) -> bool:
+    """Return whether a column of the type `expected` may be stored as `stored`."""
+    return bool(value_type(stored) == expected or (expected == pa.int64() and stored == pa.int32()))
 
 
 def padded_length(length: int) -> int:
@@ -172,9 +205,9 @@ def padded_length(length: int) -> int:
     return (length + mask) & ~mask
 
 
-def _pad(parquet: bytes) -> bytes:
-    head = struct.pack(">Q", len(parquet))
-    return (head + parquet).ljust(padded_length(len(head) + len(parquet)), b"\x00")
+def _pad(parquet: pa.Buffer) -> bytes:
+    head, length = struct.pack(">Q", len(parquet)), len(parquet) + 8
+    return b"".join((head, memoryview(parquet), bytes(padded_length(length) - length)))
 
 
 def _decode_column(payload: bytes, column: str, *, dictionaries: bool) -> pa.ChunkedArray | None:

@@ -1,9 +1,9 @@
 """Rows on their way to their partitions, in bounded memory.
 
-Batches gather in memory.  When they are more than a limit they are sorted by bucket, sealed bucket by bucket under a
-key that lives in this object alone, and written to a file without a name in the vault's directory.  The file has no
-name so that the system frees it however the process ends; the key is never written, so what was spilled can never be
-read again by anybody.
+Rows gather in runs, packed narrow (`lanes.py`).  A full run is sorted by bucket and kept.  When the runs are
+more than a limit they are sealed, bucket by bucket, under a key that lives in this object alone, and written to a file
+without a name in the vault's directory.  The file has no name so that the system frees it however the process ends; the
+key is never written, so what was spilled can never be read again by anybody.
 """
 
 from __future__ import annotations
@@ -21,53 +21,77 @@ import pyarrow as pa
 from sandbox.crypto.entropy import random_bytes
 from sandbox.crypto.suites import Suite
 from sandbox.errors import SealBrokenError
+from sandbox.model.description import DatasetDescription
 from sandbox.vault.blobs import storage_error
-from sandbox.vault.columns import UNIT_COLUMN
-from sandbox.vault.placing import UnitHash, bucket_of
+from sandbox.vault.lanes import Packing, Rows
+from sandbox.vault.placing import Hashes, UnitHash, bucket_of
 
 FINE_BUCKETS = 256
-LIMIT_BYTES = 128 << 20
+LIMIT_BYTES = 384 << 20
+_RUN_ROWS = 1 << 16  # so few that they stay in a processor's cache while they are sorted
 _SPILL_NAME = "spill"
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """Sealed rows of one bucket: its number in the file's order, where it lies and how long it is."""
+class _Run:
+    """Rows sorted by bucket; those of bucket b are from `starts[b]` to `starts[b + 1]`."""
 
+    rows: Rows
+    starts: list[int]
+
+    def bucket(self, number: int) -> Rows:
+        """Return the rows of one bucket, without a copy."""
+        start, stop = self.starts[number], self.starts[number + 1]
+        return self.rows.slice(start, stop) if self.rows.beside else Rows(self.rows.words[start:stop])
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Sealed rows of one bucket: how many, its number in the file's order, where it lies and how long it is."""
+
+    rows: int
     number: int
     start: int
     length: int
 
 
 class RowBuffer:
-    """Take batches in, give the rows of a range of buckets back; a context manager.
+    """Take batches in, give the rows of each bucket back; a context manager.
 
     Args:
-        suite: the suite that spilled runs are sealed in.
+        suite: the suite that spilled rows are sealed in.
         directory: where the nameless file may be made.
         hashing: the keyed hash of units.
-        schema: the schema of every batch.
+        description: the dataset; every batch has its columns, checked.
         buckets: how many buckets rows are spread over.
-        limit_bytes: how many bytes of batches are held in memory before a run is spilled.
+        limit_bytes: how many bytes of rows are held in memory before they are spilled.
     """
 
     def __init__(
-        self, suite: Suite, directory: Path, hashing: UnitHash, schema: pa.Schema, *, buckets: int, limit_bytes: int
+        self,
+        suite: Suite,
+        directory: Path,
+        hashing: UnitHash,
+        description: DatasetDescription,
+        *,
+        buckets: int,
+        limit_bytes: int,
     ) -> None:
         self._suite = suite
         self._directory = directory
         self._hashing = hashing
-        self._schema = schema
+        self.packing = Packing(description)
         self._buckets = buckets
         self._limit_bytes = limit_bytes
         self._key = random_bytes(suite.key_bytes)
-        self._batches: list[pa.RecordBatch] = []
+        self._fresh: list[tuple[Rows, Hashes]] = []
+        self._fresh_rows = 0
+        self._fresh_bytes = 0
+        self._runs: list[_Run] = []
         self._held_bytes = 0
         self._pieces: list[list[_Piece]] = [[] for _ in range(buckets)]
         self._sealed_count = 0
         self._file: IO[bytes] | None = None
-        self._last: pa.Table | None = None
-        self._last_starts = np.zeros(buckets + 1, dtype=np.int64)
         self.rows = 0
 
     def __enter__(self) -> Self:
@@ -80,78 +104,95 @@ class RowBuffer:
 
     @property
     def spilled(self) -> bool:
-        """Whether any run went to the disk."""
+        """Whether any rows went to the disk."""
         return self._file is not None
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take one batch in; spill when the limit is reached.
+        """Take one checked batch in; spill when the limit is reached.
 
         Raises:
-            StorageError: the disk refused a spilled run.
+            StorageError: the disk refused.
         """
-        # One schema for all, whatever a source says about nullability: the values were checked.
-        self._batches.append(pa.RecordBatch.from_arrays(batch.columns, schema=self._schema))
-        self.rows += batch.num_rows
-        self._held_bytes += batch.nbytes
-        if self._held_bytes >= self._limit_bytes:
-            self._spill()
+        for start in range(0, batch.num_rows, _RUN_ROWS):
+            self._add(batch.slice(start, _RUN_ROWS))
 
     def finish(self) -> None:
-        """End the intake; what is still in memory is sorted and stays there."""
-        self._last, self._last_starts = self._sorted_run()
+        """End the intake; what is still in memory stays there."""
+        self._end_run()
 
-    def rows_of(self, first: int, end: int) -> pa.Table:
-        """Return the rows of the buckets `first` to `end` - 1, from the disk and from memory."""
-        tables = [self._read(bucket, piece) for bucket in range(first, end) for piece in self._pieces[bucket]]
-        if self._last is not None:
-            start, stop = int(self._last_starts[first]), int(self._last_starts[end])
-            tables.append(self._last.slice(start, stop - start))
-        return pa.concat_tables(tables) if tables else self._schema.empty_table()
+    def count(self, number: int) -> int:
+        """Return how many rows a bucket has."""
+        in_memory = sum(run.starts[number + 1] - run.starts[number] for run in self._runs)
+        return in_memory + sum(piece.rows for piece in self._pieces[number])
+
+    def bucket(self, number: int) -> Rows:
+        """Return the rows of one bucket, from the disk and from memory."""
+        parts = [self._read(number, piece) for piece in self._pieces[number]]
+        parts += [run.bucket(number) for run in self._runs]
+        return self.packing.join(parts)
 
     def close(self) -> None:
         """Drop the rows, the file and its key."""
         if self._file is not None:
             self._file.close()
-        self._file, self._last, self._key = None, None, b""
-        self._batches.clear()
+        self._file, self._key = None, b""
+        self._fresh.clear()
+        self._runs.clear()
         self._pieces = [[] for _ in range(self._buckets)]
 
-    def _sorted_run(self) -> tuple[pa.Table, np.ndarray[tuple[int], np.dtype[np.int64]]]:
-        table = pa.Table.from_batches(self._batches, schema=self._schema)
-        self._batches.clear()
-        self._held_bytes = 0
-        buckets = bucket_of(self._hashing.of(table.column(UNIT_COLUMN).to_numpy()), self._buckets)
-        order = np.argsort(buckets, kind="stable")
+    def _add(self, batch: pa.RecordBatch) -> None:
+        hashes = self._hashing.of(batch.column(0).to_numpy())
+        rows = self.packing.pack(batch, hashes)
+        self._fresh.append((rows, hashes))
+        self._fresh_rows += len(rows)
+        self._fresh_bytes += rows.bytes
+        self.rows += len(rows)
+        if self._fresh_rows >= _RUN_ROWS or self._held_bytes + self._fresh_bytes >= self._limit_bytes:
+            self._end_run()
+        if self._held_bytes >= self._limit_bytes:
+            self._spill()
+
+    def _end_run(self) -> None:
+        """Sort what is fresh by bucket."""
+        if not self._fresh:
+            return
+        rows = self.packing.join([rows for rows, _ in self._fresh])
+        hashes = self._fresh[0][1] if len(self._fresh) == 1 else np.concatenate([each for _, each in self._fresh])
+        buckets = bucket_of(hashes, self._buckets)
+        self._fresh.clear()
+        self._fresh_rows = self._fresh_bytes = 0
+        # A radix sort, of one byte where there are few buckets.
+        narrow = buckets.astype(np.uint8) if self._buckets <= FINE_BUCKETS else buckets
         starts = np.zeros(self._buckets + 1, dtype=np.int64)
         np.cumsum(np.bincount(buckets, minlength=self._buckets), out=starts[1:])
-        return table.combine_chunks().take(pa.array(order)), starts
+        run = _Run(rows.take(np.argsort(narrow, kind="stable")), starts.tolist())
+        self._runs.append(run)
+        self._held_bytes += run.rows.bytes
 
     def _spill(self) -> None:
-        run, starts = self._sorted_run()
         try:
             if self._file is None:
                 # Closed in close(): the file lives as long as this object.
                 self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
             for bucket in range(self._buckets):
-                start, stop = int(starts[bucket]), int(starts[bucket + 1])
-                if stop > start:
-                    self._write(self._file, bucket, run.slice(start, stop - start))
+                rows = self.packing.join([run.bucket(bucket) for run in self._runs])
+                if len(rows):
+                    self._write(self._file, bucket, rows)
         except OSError as error:
             raise storage_error(error, _SPILL_NAME) from error
+        self._runs.clear()
+        self._held_bytes = 0
 
-    def _write(self, file: IO[bytes], bucket: int, rows: pa.Table) -> None:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, self._schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-            writer.write_table(rows)
+    def _write(self, file: IO[bytes], bucket: int, rows: Rows) -> None:
         number = self._sealed_count
         self._sealed_count += 1
-        sealed = self._suite.seal(self._key, _nonce(number), bytes(sink.getvalue()), _aad(bucket, number))
+        sealed = self._suite.seal(self._key, _nonce(number), _to_arrow(rows), _aad(bucket, number))
         start, view = file.tell(), memoryview(sealed)
         while view:
             view = view[file.write(view) :]
-        self._pieces[bucket].append(_Piece(number, start, len(sealed)))
+        self._pieces[bucket].append(_Piece(len(rows), number, start, len(sealed)))
 
-    def _read(self, bucket: int, piece: _Piece) -> pa.Table:
+    def _read(self, bucket: int, piece: _Piece) -> Rows:
         if self._file is None:
             raise AssertionError("a closed buffer has no pieces")
         try:
@@ -168,7 +209,26 @@ class RowBuffer:
                 code="vault.seal_broken.block",
                 object=_SPILL_NAME,
             ) from error
-        return pa.ipc.open_stream(pa.BufferReader(raw)).read_all()
+        return _from_arrow(raw)
+
+
+def _to_arrow(rows: Rows) -> memoryview:
+    """Return rows as an Arrow stream: the packed words, and what travels beside them by its column's number."""
+    words = pa.array(rows.words.reshape(-1))
+    arrays = {"words": pa.FixedSizeListArray.from_arrays(words, rows.words.shape[1])}
+    arrays |= {str(number): values for number, values in rows.beside.items()}
+    batch = pa.RecordBatch.from_pydict(arrays)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return memoryview(sink.getvalue())
+
+
+def _from_arrow(raw: bytes) -> Rows:
+    """Return the rows of an authenticated stream."""
+    batch = pa.ipc.open_stream(pa.BufferReader(raw)).read_next_batch()
+    words = batch.column(0).flatten().to_numpy().reshape(batch.num_rows, -1)
+    return Rows(words, {int(name): batch.column(name) for name in batch.schema.names[1:]})
 
 
 def _nonce(number: int) -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sandbox.crypto.factor import SecondFactor
 from sandbox.crypto.keys import PrivateKey
 from sandbox.crypto.tokens import Tokeniser
 from sandbox.errors import SnapshotNotFoundError, StorageError, VaultError
@@ -28,6 +29,7 @@ from sandbox.vault.manifest import SnapshotManifest, manifest_name, open_facts, 
 from sandbox.vault.mark import advance_mark, read_mark
 from sandbox.vault.opened import OpenedSnapshot
 from sandbox.vault.scrub import Scrubber, ScrubReport, find_garbage, snapshot_of
+from sandbox.vault.unit_keys import ensure_unit_keys
 from sandbox.vault.writer import SealRequest, SnapshotWriter
 
 _LOCK = "lock"
@@ -51,35 +53,62 @@ class Vault:
         self._blobs = blobs
 
     @classmethod
-    def create(cls, directory: Path, *, passphrase: str, suite: SuiteName) -> Vault:
+    def create(
+        cls,
+        directory: Path,
+        *,
+        passphrase: str,
+        suite: SuiteName,
+        factor: SecondFactor | None = None,
+        blobs: BlobStore | None = None,
+    ) -> Vault:
         """Make a vault and return it open.
 
         Args:
             directory: where; made if it is not there.
             passphrase: what locks the master key.
             suite: the suite that keys are wrapped in; each snapshot chooses its own when it is sealed.
+            factor: what is needed beside the passphrase, or None.
+            blobs: where sealed bytes go; by default the directory itself.
 
         Raises:
             StorageError: there is a vault already, or the disk refuses.
         """
-        keyring = Keyring.create(directory / "keys", passphrase=passphrase, suite=suite)
-        vault = cls(directory, keyring, LocalBlobStore(directory / "blobs"))
+        keyring = Keyring.create(directory / "keys", passphrase=passphrase, suite=suite, factor=factor)
+        vault = cls(directory, keyring, blobs or LocalBlobStore(directory / "blobs"))
         with vault._locked(fcntl.LOCK_SH):
             return vault
 
     @classmethod
-    def open(cls, directory: Path, *, passphrase: str) -> Vault:
+    def open(
+        cls,
+        directory: Path,
+        *,
+        passphrase: str,
+        factors: Sequence[SecondFactor] = (),
+        blobs: BlobStore | None = None,
+    ) -> Vault:
         """Open the vault in `directory`.
 
+        Args:
+            directory: where its keys are.
+            passphrase: what its master key is locked under.
+            factors: the second factors at hand.
+            blobs: where its sealed bytes are; by default the directory itself.
+
         Raises:
-            KeyUnavailableError: there is none, or the passphrase is wrong.
+            KeyUnavailableError: there is none, the passphrase is wrong, or the second factor is not here.
         """
-        keyring = Keyring.open(directory / "keys", passphrase=passphrase)
-        return cls(directory, keyring, LocalBlobStore(directory / "blobs"))
+        keyring = Keyring.open(directory / "keys", passphrase=passphrase, factors=factors)
+        return cls(directory, keyring, blobs or LocalBlobStore(directory / "blobs"))
 
     def tokeniser(self, description: DatasetDescription) -> Tokeniser:
-        """Return the tokeniser of a dataset's units; its key is made at the first call."""
-        return Tokeniser(self._keyring.ensure_dataset(description.dataset).tokens)
+        """Return the tokeniser of a dataset's units, one for all datasets of a kind; made at the first call."""
+        return Tokeniser(ensure_unit_keys(self._keyring, description.unit.kind).tokens)
+
+    def tokenisers(self, description: DatasetDescription) -> tuple[Tokeniser, ...]:
+        """Return a tokeniser for each kind of unit that a description protects, the one that bounds rows first."""
+        return tuple(Tokeniser(ensure_unit_keys(self._keyring, kind).tokens) for kind in description.unit_kinds)
 
     def seal(
         self,
@@ -113,7 +142,7 @@ class Vault:
             SignatureError: the signer is not a sandbox key.
 
         Privacy: order and ranks come from keys and fresh entropy, independent of what rows say.
-        Cost: memory about four times `spill.LIMIT_BYTES` plus three partitions, whatever the number of rows.
+        Cost: memory about `spill.LIMIT_BYTES` plus three partitions, whatever the number of rows.
         """
         generation = 0 if parent is None else self._generation_after(parent, description.dataset, [signer.public])
         request = SealRequest(description, suite, signer, owner, at, partitions, parent=parent, generation=generation)

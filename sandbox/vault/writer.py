@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from sandbox.crypto.entropy import random_bytes
@@ -33,6 +34,7 @@ from sandbox.vault.columns import (
     type_name,
 )
 from sandbox.vault.keyring import SIDES, Keyring, SnapshotKey
+from sandbox.vault.lanes import Unpacked
 from sandbox.vault.manifest import (
     MAX_PARTITIONS,
     UNSIGNED,
@@ -47,6 +49,8 @@ from sandbox.vault.manifest import (
 from sandbox.vault.placing import UnitHash, order_and_rank
 from sandbox.vault.segment import CHUNK_ROWS, SegmentPlace, chunk_rows, seal_segment
 from sandbox.vault.spill import FINE_BUCKETS, LIMIT_BYTES, RowBuffer
+from sandbox.vault.unit_keys import ensure_unit_keys
+from sandbox.vault.unit_rows import UnitRowLimits
 
 PARTITION_ROWS = 1 << 20
 MIN_PARTITIONS = 4
@@ -117,22 +121,26 @@ class SnapshotWriter:
             StorageError: the disk refused; what was written is removed again as far as the disk allows.
         """
         _check_request(request)
-        schema = batch_schema(request.description)
         suite = suite_of(request.suite)
-        hashing = UnitHash(self._keyring.ensure_dataset(request.description.dataset).partition, suite)
+        # One suite for all, whatever the snapshot's: datasets of one kind must agree where a unit is.
+        keys = ensure_unit_keys(self._keyring, request.description.unit.kind)
+        hashing = UnitHash(keys.partition, suite_of(SuiteName.GM))
         buckets = request.partitions or FINE_BUCKETS
-        limit = request.limit_bytes
-        with RowBuffer(suite, self._directory, hashing, schema, buckets=buckets, limit_bytes=limit) as rows:
+        limit, unit_rows = request.limit_bytes, UnitRowLimits(request.description)
+        description = request.description
+        with RowBuffer(suite, self._directory, hashing, description, buckets=buckets, limit_bytes=limit) as rows:
             for batch in batches:
                 check_batch(request.description, batch)
                 check_row_count(request.description, rows.rows + batch.num_rows)
+                unit_rows.add(batch)
                 rows.add(batch)
                 if progress is not None:
                     progress(rows.rows)
+            unit_rows.finish()
             rows.finish()
-            return self._write(request, rows, hashing, buckets)
+            return self._write(request, rows, buckets)
 
-    def _write(self, request: SealRequest, rows: RowBuffer, hashing: UnitHash, buckets: int) -> SnapshotManifest:
+    def _write(self, request: SealRequest, rows: RowBuffer, buckets: int) -> SnapshotManifest:
         snapshot = random_bytes(16).hex()
         partitions = request.partitions or choose_partitions(rows.rows)
         draft: _Draft | None = None
@@ -142,8 +150,7 @@ class SnapshotWriter:
             draft = _Draft(request, key)
             width = buckets // partitions
             for partition in range(partitions):
-                table = rows.rows_of(partition * width, (partition + 1) * width)
-                self._write_partition(draft, partition, table, hashing)
+                self._write_partition(draft, partition, rows, range(partition * width, (partition + 1) * width))
             manifest = _signed_manifest(draft, partitions)
             self._blobs.put(manifest_name(manifest.digest()), manifest.to_bytes())
         except Exception:
@@ -151,17 +158,22 @@ class SnapshotWriter:
             raise
         return manifest
 
-    def _write_partition(self, draft: _Draft, partition: int, table: pa.Table, hashing: UnitHash) -> None:
-        units = table.column(UNIT_COLUMN).to_numpy()
-        order, rank = order_and_rank(units, hashing.of(units), random_bytes(32))
-        indices = pa.array(order)
-        chunks = chunk_rows(len(order), limit=draft.request.chunk_rows)
-        unit_count = int((rank == 1).sum())
-        lengths = []
-        for name in (UNIT_COLUMN, RANK_COLUMN, *table.column_names[1:]):
-            values = pa.array(rank) if name == RANK_COLUMN else _reordered(table.column(name), indices)
+    def _write_partition(self, draft: _Draft, partition: int, rows: RowBuffer, buckets: range) -> None:
+        packing = rows.packing
+        unpacked = Unpacked(packing, sum(rows.count(bucket) for bucket in buckets))
+        for bucket in buckets:
+            found = rows.bucket(bucket)
+            order, rank = order_and_rank(packing.units(found), packing.hashes(found), random_bytes(32))
+            unpacked.put(found.take(order), rank)
+        chunks = chunk_rows(len(unpacked.ranks), limit=draft.request.chunk_rows)
+        lengths = [
+            self._write_object(draft, partition, UNIT_COLUMN, pa.array(unpacked.units), chunks),
+            self._write_object(draft, partition, RANK_COLUMN, pa.array(unpacked.ranks), chunks),
+        ]
+        for number, name in enumerate(batch_schema(draft.request.description).names[1:]):
+            values = _wide(unpacked.column(number))
             lengths.append(self._write_object(draft, partition, name, values, chunks))
-        draft.facts.append(PartitionFacts(chunks, unit_count, tuple(lengths)))
+        draft.facts.append(PartitionFacts(chunks, int(np.count_nonzero(unpacked.ranks == 1)), tuple(lengths)))
 
     def _write_object(
         self, draft: _Draft, partition: int, column: str, values: pa.Array, chunks: tuple[int, ...]
@@ -224,12 +236,13 @@ def _signed_manifest(draft: _Draft, partitions: int) -> SnapshotManifest:
     return sign_manifest(manifest, request.signer)
 
 
-def _reordered(column: pa.ChunkedArray, indices: pa.Array) -> pa.Array:
-    """Return a column in the stored order; long text gets wide offsets, which Parquet does not tell apart."""
-    wide = pa.types.is_string(column.type) and column.nbytes > _MAX_STRING_BYTES
-    whole = (column.cast(pa.large_string()) if wide else column).combine_chunks()
-    values = pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
-    return values.take(indices)
+def _wide(values: pa.Array) -> pa.Array:
+    """Return long text with wide offsets, which Parquet does not tell apart."""
+    return (
+        values.cast(pa.large_string())
+        if pa.types.is_string(values.type) and values.nbytes > _MAX_STRING_BYTES
+        else values
+    )
 
 
 def _check_request(request: SealRequest) -> None:

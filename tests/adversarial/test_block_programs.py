@@ -55,6 +55,14 @@ PLAIN = {
     "count_pids": f"{_OS}def block(rows):\n    try:\n        return os.getpid() % 100 / 100\n    except OSError:\n        return 0.25\n",
     "clock": "import time\ndef block(rows):\n    try:\n        return time.time() % 1\n    except OSError:\n        return 0.25\n",
     "memory_of_others": f"{_OS}import gc\ndef block(rows):\n    found = [o for o in gc.get_objects() if isinstance(o, dict) and 'canary' in o]\n    seen = {SEEN}\n    if seen:\n        sys.modules['canary'] = sys\n    return float('canary' in sys.modules) + len(found)\n",
+    "nan_payload": f"{_OS}import struct\ndef block(rows):\n    if {SEEN}:\n        os.write(3, struct.pack('<Q', 0x7FF800000000BEEF))\n        os._exit(0)\n    return 0.25\n",
+    "shared_memory_map": f"{_OS}import mmap\nm = mmap.mmap(-1, 4096)\ndef block(rows):\n    if {SEEN}:\n        m[0] = 1\n    return float(m[0])\n",
+    "late_thread_of_signals": f"{_OS}def block(rows):\n    if {SEEN}:\n        signal.setitimer(signal.ITIMER_REAL, 0.001)\n        while True: pass\n    return 0.25\n",
+    "new_memory_file": f"{_OS}def block(rows):\n    if {SEEN}:\n        os.memfd_create('canary')\n    return 0.25\n",
+    "pipe_grown": f"{_OS}import fcntl\ndef block(rows):\n    try:\n        if {SEEN}:\n            fcntl.fcntl(3, 1031, 1 << 20)\n        return fcntl.fcntl(3, 1032) / (1 << 21)\n    except OSError:\n        return 0.25\n",
+    "flags_of_null": f"{_OS}import fcntl\ndef block(rows):\n    try:\n        if {SEEN}:\n            fcntl.fcntl(0, fcntl.F_SETFL, os.O_APPEND)\n        return float(bool(fcntl.fcntl(0, fcntl.F_GETFL) & os.O_APPEND))\n    except OSError:\n        return 0.25\n",
+    "lowered_priority": f"{_OS}def block(rows):\n    if {SEEN}:\n        os.nice(19)\n    return 0.25\n",
+    "libraries_changed": f"{_OS}import numpy as np\ndef block(rows):\n    if {SEEN}:\n        np.canary = 1\n        sys.setrecursionlimit(77)\n        os.environ['CANARY'] = '1'\n    return float(hasattr(np, 'canary') or 'CANARY' in os.environ)\n",
 }  # fmt: skip
 
 
@@ -89,7 +97,8 @@ def test_one_unit_more_changes_what_one_block_gives_at_most(hosts, layer, name):
         assert with_canary.count((1.0,)) == 1, "the canary must be seen, or this test shows nothing"
         assert without.count((1.0,)) == 0
     if name in {"raise", "too_many", "text", "none", "spin", "memory", "recursion", *PLAIN} - {
-        "read_others", "write_file", "count_pids", "clock", "memory_of_others",
+        "read_others", "write_file", "count_pids", "clock", "memory_of_others", "nan_payload", "shared_memory_map",
+        "pipe_grown", "flags_of_null", "libraries_changed",
     }:  # fmt: skip
         assert None not in without
         assert with_canary.count(None) == 1

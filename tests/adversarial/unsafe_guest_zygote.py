@@ -57,7 +57,7 @@ def unsafe_main():
         raise SystemExit(f"no such layer: {off - set(LAYERS)}")
     if off - {"language"}:
         unsafe_take_down(off)
-    sys.argv[1:] = sys.argv[-1:]
+    sys.argv[1:] = [word for word in sys.argv[1:] if not word.startswith("off=")]
     return zygote.main(UnsafePlainLanguage if "language" in off else zygote._restricted_language)
 
 

@@ -3,18 +3,23 @@
 from pathlib import Path
 
 from sandbox.privacy.blocks import BLOCKS_MAX, BLOCKS_MIN, MILLISECONDS, OUTPUTS_MAX
-from sandbox.runtime.guest import attributes
+from sandbox.runtime.guest import attributes, science_names
 from sandbox.runtime.guest.guards import BUILTIN_NAMES
 from sandbox.runtime.guest.modules import MODULE_NAMES, offered_names
 
 PAGE = Path(__file__).parents[2] / "docs/reference/program.md"
 BEGIN, END = "<!-- generated: begin -->\n", "<!-- generated: end -->\n"
+MODELS = {
+    "a model of scikit-learn": "ESTIMATOR", "`KFold` and its kin": "SPLITTER", "a model of statsmodels": "MODEL",
+    "what a fit of statsmodels returns": "RESULTS", "`get_prediction(...)`": "PREDICTION", "`summary()`": "SUMMARY",
+}  # fmt: skip
 KINDS = {
     "data": "DATA", "an answer": "ANSWER", "a refused question": "REFUSAL", "`DataFrame`": "DATAFRAME",
     "`Series`": "SERIES", "`Index`": "INDEX", "a group-by": "GROUPBY", "a window": "WINDOW", "`.str`": "TEXT_ACCESSOR",
     "`.dt`": "TIME_ACCESSOR", "`.cat`": "CATEGORY_ACCESSOR", "`ndarray`": "NDARRAY", "`Timestamp`": "TIMESTAMP",
     "`Timedelta`": "TIMEDELTA", "a random generator": "GENERATOR", "text": "TEXT", "a list": "LIST", "a dict": "DICT",
-    "a set": "SET", 'functions named in text (`agg("mean")`)': "REDUCERS",
+    "a set": "SET",
+    "a pattern of `re`": "PATTERN", "a match of `re`": "MATCH", 'functions named in text (`agg("mean")`)': "REDUCERS",
 }  # fmt: skip
 
 
@@ -29,6 +34,7 @@ def tables():
     lines.append("\n### Builtins\n\n" + names(BUILTIN_NAMES) + "\n")
     lines.append("\n### Attributes by type\n\n| type | attributes |\n|---|---|\n")
     lines += [f"| {kind} | {names(getattr(attributes, table))} |\n" for kind, table in KINDS.items()]
+    lines += [f"| {kind} | {names(getattr(science_names, table))} |\n" for kind, table in MODELS.items()]
     lines.append("\n### Limits of blocks\n\n")
     lines.append(f"{BLOCKS_MIN} to {BLOCKS_MAX} blocks, 1 to {OUTPUTS_MAX} outputs, and for each block one of ")
     lines.append(", ".join(str(choice) for choice in MILLISECONDS) + " milliseconds.\n")

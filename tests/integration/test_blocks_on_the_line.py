@@ -117,3 +117,16 @@ def test_a_question_to_blocks_is_cancelled_within_seconds_and_stays_paid(world):
         job = engine.state().jobs[signed.spec.digest()]
     assert job.state is JobState.FAILED
     assert last(world, EntryKind.JOB_SETTLED)["code"] == "job.cancelled"
+
+
+def test_a_machine_too_busy_for_blocks_is_told_with_the_answer_and_replays(world, monkeypatch):
+    monkeypatch.setattr("sandbox.jobs.questions.check_pace", lambda *_: None)
+    monkeypatch.setattr("sandbox.jobs.blocks._TRIVIAL", "def block(rows, parameters):\n    while True:\n        pass\n")
+    world.run(JOB, ask(MIDDLE, k=4))
+    notes = transcript(world).exchanges[0].answer["notes"]
+    assert any("the machine was busy: 4 of 4 control blocks" in note for note in notes)
+    auditor = unlock_named(world.state, "auditor", PASSPHRASE)
+    with world.engine() as engine:
+        bundle = export_bundle(engine, by=auditor.public.key_id)
+    with lazy_guests() as guests:
+        assert replay_bundle(bundle, level=3, auditor=auditor, guests=guests)

@@ -68,13 +68,13 @@ def test_a_lost_passphrase_comes_back_from_shares_and_an_epoch_ends_them(desk: D
 
 def test_a_batch_sealed_at_the_department_is_taken_once_and_asked(desk: Desk) -> None:
     desk("keys", "public", "sandbox", "--out", "vault.pub")
-    desk("keys", "issue-token-key", "clinic", "--to", "health", "--out", "clinic.token")
+    desk("keys", "issue-token-key", "patient", "--to", "health", "--out", "patient.token")
     department = desk.cwd / "department"
     department.mkdir()
     (department / "health.key").write_bytes((desk.world.state / "keys" / "health.key").read_bytes())
     sealed = saggar(
         *("seal-source", desk.world.files / "clinic.yaml", desk.world.files / "clinic.csv", "--to", "../vault.pub"),
-        *("--as", "health.key", "--token-key", "../clinic.token", "--out", "batch.sealed", "--json"),
+        *("--as", "health.key", "--token-key", "../patient.token", "--out", "batch.sealed", "--json"),
         cwd=department,
     )
     assert sealed.code == 0, sealed.err

@@ -16,6 +16,7 @@ from sandbox.jobs.intake import receive, token_key_for
 from sandbox.model.keys import Role, SuiteName
 from sandbox.model.load_description import load_description
 from sandbox.service.compose import register_key, unlock_named
+from sandbox.vault.unit_keys import unit_keys
 from tests.conftest import DESCRIPTION, PASSPHRASE, World
 from tests.support.line_world import kinds, size
 
@@ -30,10 +31,10 @@ def sealed(world: World, to: Path, department: PrivateKey, tokens: bytes, text: 
     return to
 
 
-def tokens_of(world: World, dataset: str, department: PrivateKey) -> bytes:
+def tokens_of(world: World, kind: str, department: PrivateKey) -> bytes:
     with world.engine() as engine:
-        raw = token_key_for(engine, dataset, department.public)
-        return open_token_key(raw, dataset, department, engine.key.public).secret
+        raw = token_key_for(engine, kind, department.public)
+        return open_token_key(raw, kind, department, engine.key.public).secret
 
 
 def refusal(world: World, batch: Path, **more: bool) -> str:
@@ -49,7 +50,7 @@ def refusal(world: World, batch: Path, **more: bool) -> str:
 
 def test_a_batch_joins_what_the_vault_tokenised_itself(world: World, tmp_path: Path) -> None:
     health = unlock_named(world.state, "health", PASSPHRASE)
-    batch = sealed(world, tmp_path / "batch", health, tokens_of(world, "clinic", health))
+    batch = sealed(world, tmp_path / "batch", health, tokens_of(world, "patient", health))
     with world.engine() as engine:
         first = engine.state().datasets["clinic"].snapshot
         before = units_of(engine, first)
@@ -78,18 +79,19 @@ def test_another_departments_dataset_is_refused(world: World, tmp_path: Path) ->
     (world.state / "keys" / "transport.key").write_bytes(lock_key(transport, PASSPHRASE))
     with world.engine() as engine:
         register_key(engine, transport.public)
-        with pytest.raises(InputError, match="belongs to `health` and not to `transport`"):
-            token_key_for(engine, "clinic", transport.public)
         with pytest.raises(InputError, match="is registered as agency and gets no token key"):
-            token_key_for(engine, "clinic", unlock_named(world.state, "agency", PASSPHRASE).public)
-        secret = engine.vault.keyring.dataset("clinic").tokens
+            token_key_for(engine, "patient", unlock_named(world.state, "agency", PASSPHRASE).public)
+        with pytest.raises(InputError, match="is no kind of unit") as caught:
+            token_key_for(engine, "No Kind", transport.public)
+        assert caught.value.code == "input.unit_kind"
+        secret = unit_keys(engine.vault.keyring, "patient").tokens
     batch = sealed(world, tmp_path / "batch", transport, secret)
     assert refusal(world, batch) == "input.sealed_batch.owner"
 
 
 def test_a_batch_that_was_received_is_refused_the_second_time(world: World, tmp_path: Path) -> None:
     health = unlock_named(world.state, "health", PASSPHRASE)
-    batch = sealed(world, tmp_path / "batch", health, tokens_of(world, "clinic", health))
+    batch = sealed(world, tmp_path / "batch", health, tokens_of(world, "patient", health))
     with world.engine() as engine:
         receive(engine, batch, suite=SuiteName.GM)
     before = size(world)
@@ -103,7 +105,7 @@ def test_an_append_under_another_description_is_refused(world: World, tmp_path: 
     health = unlock_named(world.state, "health", PASSPHRASE)
     other = DESCRIPTION.replace("max_rows: ", "max_rows: 1", 1)
     assert other != DESCRIPTION
-    batch = sealed(world, tmp_path / "batch", health, tokens_of(world, "clinic", health), other)
+    batch = sealed(world, tmp_path / "batch", health, tokens_of(world, "patient", health), other)
     assert refusal(world, batch, append=True) == "input.seal.append"
 
 

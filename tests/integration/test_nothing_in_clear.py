@@ -8,9 +8,8 @@ import struct
 import pytest
 
 from sandbox.crypto.envelope import open_sealed
-from sandbox.model.canonical import parse_canonical
 from sandbox.model.entry import EntryKind
-from sandbox.model.transcript import SEALING_CONTEXT, Transcript
+from sandbox.model.transcript import SEALING_CONTEXT, Transcript, parse_secret
 from sandbox.service.compose import unlock_named
 from tests.conftest import MARKER, PASSPHRASE, build_world, clinic_rows, work_in
 from tests.support.line_world import files_below
@@ -81,7 +80,7 @@ def test_exact_integers_of_answers_are_sealed_to_the_auditor_and_nowhere_else(fi
         for transcript in transcripts:
             sealed = records.documents.get(transcript.sealed[auditor.public.key_id])
             secrets.append(open_sealed(auditor, sealed, f"{SEALING_CONTEXT}/{transcript.job}"))
-    questions = [question for secret in secrets for question in parse_canonical(secret)["questions"]]
+    questions = [question for secret in secrets for question in parse_secret(secret)["questions"]]
     assert len(questions) >= 4
     for name, data in {**files_below(fired.world.state), **fired.bundle}.items():
         for secret in secrets:

@@ -6,10 +6,12 @@ import pytest
 
 from sandbox.errors import ConsistencyError, DeniedError, GateError, SaggarError, WitnessError
 from sandbox.jobs.export import export_bundle
+from sandbox.model.entry import EntryKind
 from sandbox.model.job import JobState
 from sandbox.model.keys import Role
+from sandbox.model.loss import NO_LOSS
 from tests.conftest import PROGRAM, PYTHON_JOB, SQL, SQL_JOB, copy_world
-from tests.support.line_world import AGREEMENT_ACCOUNT, check_log, posted, saggar, size
+from tests.support.line_world import AGREEMENT_ACCOUNT, check_log, kinds, last, posted, saggar, size
 
 
 def keep_ledger(world, to):
@@ -21,21 +23,59 @@ def put_back(world, kept):
     shutil.copytree(kept, world.state / "ledger")
 
 
-def test_while_the_witness_is_away_a_job_settles_and_nothing_leaves_and_later_it_leaves_for_nothing(world):
+@pytest.fixture
+def leaves_after_opening(monkeypatch):
+    """The witness dies once it has cosigned a job's reservation, as its machine may at any time."""
+    from sandbox.jobs import line
+
+    honest, died = line.log_opening, []
+
+    def opened(engine, reserved):
+        honest(engine, reserved)
+        engine.witness._process.kill()
+        engine.witness._process.wait()
+        died.append(True)
+
+    monkeypatch.setattr(line, "log_opening", opened)
+    yield
+    assert died
+
+
+@pytest.mark.parametrize(("job", "code"), [(SQL_JOB, SQL), (PYTHON_JOB, PROGRAM)], ids=["sql", "python"])
+def test_while_the_witness_is_away_no_data_is_opened_and_nothing_is_spent(world, job, code):
     key = world.state / "witness" / "witness.key"
     hidden = key.rename(key.with_suffix(".away"))
+    before, entries = posted(world), size(world)
     with pytest.raises(WitnessError, match="the witness refused: the witness's key cannot be read") as refused:
-        world.run()
+        world.run(job, code)
     assert refused.value.code.startswith("ledger.witness")
-    assert refused.value.hint
+    assert "--again" in refused.value.hint
+    assert kinds(world, entries) == ["job.submitted", "job.decided", "budget.reserved", "job.refused"]
+    assert last(world, EntryKind.JOB_REFUSED)["stage"] == "witness"
+    assert last(world, EntryKind.JOB_REFUSED)["code"] == refused.value.code
+    with world.records() as records:
+        (known,) = records.state().jobs.values()
+        assert (known.state, known.posted) == (JobState.REFUSED, NO_LOSS)
+        assert all(account.pending == NO_LOSS for account in records.state().accounts.values())
+    assert posted(world) == before
+    hidden.rename(key)
+    assert world.run(job, code, nonce="again").raw
+    with world.engine() as engine:
+        check_log(engine)
+
+
+def test_when_the_witness_goes_after_data_was_opened_nothing_leaves_and_later_it_leaves_for_nothing(
+    world, leaves_after_opening
+):
+    with pytest.raises(WitnessError, match="the witness does not answer") as refused:
+        world.run()
+    assert refused.value.code == "ledger.witness.unreachable"
+    assert "costs nothing more" in refused.value.hint
     before = posted(world)
     with world.records() as records:
         (job,) = records.state().jobs.values()
         assert job.state is JobState.RELEASED
         stored = records.documents.get(job.release)
-    with pytest.raises(WitnessError):
-        world.run()
-    hidden.rename(key)
     released = world.run()
     assert released.raw == stored
     assert posted(world) == before
@@ -43,10 +83,13 @@ def test_while_the_witness_is_away_a_job_settles_and_nothing_leaves_and_later_it
         check_log(engine)
 
 
-def test_a_witness_that_is_away_does_not_hide_why_a_job_was_refused_or_failed(world):
+def test_a_witness_that_is_away_does_not_hide_why_a_job_was_refused(world):
     (world.state / "witness" / "witness.key").unlink()
     with pytest.raises(DeniedError, match="purpose-agreed"):
         world.run(SQL_JOB.replace("public-governance", "advertising"))
+
+
+def test_a_witness_that_goes_does_not_hide_why_a_job_failed(world, leaves_after_opening):
     with pytest.raises(GateError, match="`undeclared` was not declared"):
         world.run(PYTHON_JOB, PROGRAM.replace('"mean_days"', '"undeclared"'))
 
@@ -75,21 +118,26 @@ def test_a_witness_that_dies_is_told_as_unreachable(world, monkeypatch):
     from sandbox.service import witness_client
 
     monkeypatch.setattr(witness_client.sys, "executable", shutil.which("true"))
-    with pytest.raises(WitnessError, match="the witness does not answer, so nothing may leave") as refused:
+    before, entries = posted(world), size(world)
+    with pytest.raises(WitnessError, match="the witness does not answer, so nothing is opened") as refused:
         world.run()
     assert refused.value.code == "ledger.witness.unreachable"
-    assert "costs nothing more" in refused.value.hint
+    assert "nothing was opened or spent" in refused.value.hint
+    assert kinds(world, entries)[-1] == "job.refused"
+    assert posted(world) == before
     monkeypatch.undo()
     assert sys.executable
-    before = posted(world)
-    world.run()
-    assert posted(world) == before
+    assert world.run(nonce="again").raw
 
 
-def test_a_log_that_was_rolled_back_releases_nothing_new(world, tmp_path):
+def test_a_log_that_was_rolled_back_measures_and_releases_nothing(world, tmp_path, monkeypatch):
+    from sandbox.jobs import line
+
     keep_ledger(world, tmp_path / "kept")
     first = world.run()
     put_back(world, tmp_path / "kept")
+    entries = size(world)
+    monkeypatch.setattr(line, "measure_job", lambda *_: pytest.fail("a rolled-back log opened data"))
     with pytest.raises(SaggarError) as refused:  # the same job once more, in a log that does not know it
         world.run()
     assert isinstance(refused.value, ConsistencyError)
@@ -102,6 +150,7 @@ def test_a_log_that_was_rolled_back_releases_nothing_new(world, tmp_path):
         with pytest.raises(ConsistencyError):
             export_bundle(engine, by=taker)
     assert first.raw
+    assert "vault.opened" not in kinds(world, entries)
 
 
 def test_a_shorter_log_than_the_witness_saw_is_called_rolled_back(world, tmp_path):
@@ -111,7 +160,7 @@ def test_a_shorter_log_than_the_witness_saw_is_called_rolled_back(world, tmp_pat
     world.run(nonce="2")
     put_back(world, tmp_path / "kept")
     with pytest.raises(
-        ConsistencyError, match=rf"the witness has seen {seen + 14} entries, this log has {seen + 7}"
+        ConsistencyError, match=rf"the witness has seen {seen + 14} entries, this log has {seen + 3}"
     ) as refused:
         world.run()
     assert refused.value.code == "ledger.consistency.rolled_back"

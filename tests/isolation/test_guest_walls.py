@@ -7,30 +7,46 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from sandbox.model.entry import EntryKind
 from sandbox.runtime.guest import canary, jail, kernel
 from sandbox.runtime.guest.landlock import landlock_abi
 from sandbox.runtime.guest.seccomp import assemble_filter, filter_digest
 from sandbox.runtime.guest.syscalls import ARCHITECTURES, GROUPS, Rule
 from sandbox.runtime.host.guests import GuestHost
 from sandbox.runtime.host.report import Level
+from tests.conftest import PASSPHRASE, copy_world
 
 ROOT = Path(jail.__file__).parents[3]
 SCRIPT = """
 import json
+from sandbox.errors import LayerMissingError
+from sandbox.runtime.block_image import BlockJob, ImageColumn, encode_image
+from sandbox.runtime.host.blocks import BlockWork
 from sandbox.runtime.host.guests import GuestHost, Program
+from sandbox.runtime.host.report import Level
 source = '''
 def analyze(data):
     return {"n": data.ask("x").table["n"].sum()}
 '''
 answer = {"ok": True, "answer": {"columns": [{"name": "n", "role": "value"}], "rows": [[4]], "standard_errors": [[1.0]],
           "lower": [[2.0]], "upper": [[6.0]], "loss": {}, "notes": []}}
+job = BlockJob("def block(rows):\\n    return rows['a'].sum()\\n", {}, ("x",), "00" * 32)
+work = BlockWork(lambda n: encode_image(job, 2, [ImageColumn("a", "number", [n, 1.0])]), 3, 1, 2.0)
 with GuestHost() as host:
     outcome = host.run(Program(source, {}, bytes(32)), lambda _: answer)
-    print(json.dumps({"report": host.report.to_record(), "status": outcome.status, "outputs": outcome.outputs}))
+    said = {"report": host.report.to_record(), "status": outcome.status, "outputs": outcome.outputs}
+    said["blocks"] = host.run_blocks(work)
+try:
+    GuestHost(least=Level.FULL).start()
+    said["full"] = "started"
+except LayerMissingError as error:
+    said["full"] = error.code
+print(json.dumps(said))
 """
 
 pytestmark = pytest.mark.isolation
@@ -123,7 +139,58 @@ def test_an_ordinary_user_gets_the_same_walls():
         pytest.skip("only root can become another account, and that account needs an interpreter that it may read")
     said = start_engine([interpreter], user=65534, group=65534, extra_groups=[])
     assert said["outputs"] == {"n": {"kind": "number", "value": 4}}
+    assert said["blocks"] == [[1.0], [2.0], [3.0]]
+    assert said["full"] == ("started" if said["report"]["level"] == "full" else "isolation.layer_missing")
     assert said["report"]["level"] in {"standard", "full"}
+
+
+def test_an_ordinary_user_submits_a_job_whose_program_asks_blocks(world, tmp_path):
+    interpreter = readable_interpreter()
+    if os.geteuid() != 0 or interpreter is None:
+        pytest.skip("only root can become another account, and that account needs an interpreter that it may read")
+    # Pytest closes the folder above `tmp_path` to others, and may do so again at any time.
+    folder = Path(tempfile.mkdtemp()) if "pytest-of-" in str(tmp_path) else tmp_path
+    folder.chmod(0o755)
+    try:
+        submit_as_nobody(interpreter, copy_world(world, folder / "own"), folder)
+    finally:
+        if folder != tmp_path:
+            shutil.rmtree(folder)
+
+
+def submit_as_nobody(interpreter, world, folder):
+    """Give a world to the account without rights, and let it submit a job as a person would."""
+    (world.files / "program.py").write_text(
+        "def analyze(data):\n    source = \"def block(rows):\\n    return rows['days'].count() > 0\\n\"\n"
+        "    n = data.blocks('visits', source, k=4, output={'x': (0, 1)}, milliseconds=2000, share='1/2').table['x'][0]\n"
+        "    return {'by_district': {'district': ['all'], 'n': [1.0]}, 'mean_days': n}\n"
+    )
+    for path in [folder, *folder.rglob("*")]:
+        os.chown(path, 65534, 65534)
+    done = subprocess.run(
+        [interpreter, "-m", "sandbox.cli.main", "--state", world.state, "submit", "job_python.yaml", "--json"],
+        env={
+            "PYTHONPATH": os.pathsep.join([str(ROOT), sysconfig.get_paths()["purelib"]]),
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "SAGGAR_PASSPHRASE": PASSPHRASE,
+            "SAGGAR_TRACEBACK": "1",
+        },
+        cwd=world.files,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (world.files / "releases").is_dir()
+    assert (world.files / "releases").stat().st_uid == 65534
+    with world.records() as records:
+        settled = [entry for entry in records.ledger.entries() if entry.kind is EntryKind.JOB_SETTLED][-1]
+    assert settled.body["isolation"]["level"] in {"standard", "full"}
 
 
 def test_without_user_namespaces_the_level_says_so_and_programs_still_run():
@@ -137,6 +204,8 @@ def test_without_user_namespaces_the_level_says_so_and_programs_still_run():
     held = {layer["name"]: layer["held"] for layer in said["report"]["layers"]}
     assert said["outputs"] == {"n": {"kind": "number", "value": 4}}
     assert said["report"]["level"] == ("standard" if held["landlock"] else "floor")
+    assert said["blocks"] == [[1.0], [2.0], [3.0]]
+    assert said["full"] == "isolation.layer_missing"
     assert not any(held[name] for name in held if name.endswith("_namespace") or name in {"root", "net"})
     assert held["seccomp"]
     assert held["rlimits"]

@@ -4,19 +4,28 @@ False-alarm rate of the whole file: below 1e-7.
 """
 
 import dataclasses
+import itertools
 import math
 import random
 from fractions import Fraction
 
+import pyarrow as pa
 import pytest
 
+from sandbox.compute.run import run_plan
 from sandbox.errors import BudgetExhaustedError
 from sandbox.model.loss import PrivacyLoss
 from sandbox.privacy.accounting import JobFilter
+from sandbox.privacy.check import check_question
+from sandbox.privacy.models.asking import Feature
+from sandbox.privacy.models.regression import fit_linear, fit_logistic
+from sandbox.privacy.models.scorecard import Characteristic, fit_scorecard
+from sandbox.privacy.models.synthetic import draw_synthetic
 from sandbox.privacy.noise import OpenDpNoise
-from sandbox.privacy.plan import Plan
+from sandbox.privacy.plan import Plan, plan_query
 from sandbox.privacy.profile import profile_plan
-from tests.support import audit
+from tests.support import audit, proving
+from tests.support import models_world as models
 from tests.support import privacy_world as world
 
 pytestmark = pytest.mark.statistical
@@ -49,7 +58,7 @@ def passing_share(plan: Plan, counts: list[int]) -> tuple[float, float]:
     first = plan.statistics[0]
     given = {f"{trial}/{place}": count for trial in range(TRIALS) for place, count in enumerate(counts)}
     released = OpenDpNoise().thresholded(given, sigma=first.sigma, threshold=plan.threshold, rho=first.rho)
-    return audit.limits(len({key.split("/")[0] for key in released}), TRIALS)
+    return proving.limits(len({key.split("/")[0] for key in released}), TRIALS)
 
 
 @pytest.mark.parametrize("groups", [1, 3])
@@ -80,7 +89,8 @@ def test_a_threshold_one_standard_deviation_lower_is_caught():
 
 def test_the_profile_costs_its_claim_whatever_a_unit_holds():
     plan = profile_plan(world.describe(rows=3, groups=3), PrivacyLoss(Fraction(1, 2)))
-    pair = audit.worst_neighbours(plan, OTHERS, lambda draw: {"age": draw.randint(0, 9)}, most_rows=60, rounds=60)
+    ages = {"age": [0, 120]}
+    pair = audit.worst_neighbours(plan, OTHERS, ages, lambda draw: {"age": draw.randint(0, 9)}, most_rows=60, rounds=60)
     assert pair.cost <= plan.loss.rho
     assert pair.cost >= plan.loss.rho * Fraction(99, 100)
     assert audit.audit(plan, pair, TRIALS) <= float(plan.loss.rho)
@@ -105,3 +115,51 @@ def test_an_adaptive_job_costs_at_most_its_limit_and_a_filter_that_forgets_is_ca
     for share in (Fraction(1, 2), Fraction(1, 3), Fraction(1)):
         assert ask(share, forgets=False) <= limit.rho
     assert ask(Fraction(1, 3), forgets=True) > limit.rho
+
+
+LINEAR = (
+    Feature("spent", "spent", Fraction(-500), Fraction(1500)),
+    [Feature("age", "age", Fraction(0), Fraction(100)), Feature("income", "income", Fraction(0), Fraction(1000))],
+)
+FITS = {
+    "linear": lambda ask, loss: fit_linear(ask, "visits", *LINEAR, loss),
+    "logistic": lambda ask, loss: fit_logistic(ask, "visits", "bad", LINEAR[1], loss),
+    "scorecard": lambda ask, loss: fit_scorecard(ask, "visits", "bad", [Characteristic("home", "home")], loss),
+    "synthetic": lambda ask, loss: draw_synthetic(ask, "visits", ["home", "town"], loss, seed=1),
+}
+ENDS = {"age": [0, 100], "income": [0, 10_000], "spent": [-5000, 15_000]}
+PEOPLE = models.people(2000)
+
+
+def model_cost(kind: str, loss: PrivacyLoss, times: int = 1) -> tuple[Fraction, Fraction]:
+    """Return what all questions of one fit together tell of the worst of some units, and what they were charged."""
+    ask = models.Asker(PEOPLE, world.NoNoise())
+    FITS[kind](ask, loss)
+    units = [
+        {**dict(zip(ENDS, values, strict=True)), "bad": bad, "home": home, "town": "a", "note": "n"}
+        for values in itertools.product(*ENDS.values())
+        for bad, home in itertools.product([True, False], ["own", "rent"])
+    ]
+    tables = [
+        pa.Table.from_pylist([{"_unit": 10**6, "_rank": i, **unit} for i in range(1, 7)]).cast(PEOPLE.schema)
+        for unit in units
+    ]
+    found = [Fraction(0)] * len(units)
+    loosened = world.describe(2 * times, 2 * times, columns=models.COLUMNS)
+    for question in ask.questions:
+        plan = plan_query(check_question(question, ask.tables), question.loss)
+        loose = plan_query(check_question(question, {"visits": loosened}), question.loss)
+        asked = dataclasses.replace(plan, sql=loose.sql)
+        # Rows and units are kept by what the unit holds alone, so it moves an empty table as far as any other.
+        nobody, *each = (run_plan(asked, [rows], engine=audit.engine()) for rows in (PEOPLE.slice(0, 0), *tables))
+        found = [cost + audit.cost_of(asked, nobody, one) for cost, one in zip(found, each, strict=True)]
+    return max(found), ask.spent.rho
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_all_questions_of_a_model_together_tell_no_more_of_a_unit_than_its_loss(kind):
+    loss = PrivacyLoss(Fraction(1, 2))
+    cost, charged = model_cost(kind, loss)
+    assert cost <= charged <= loss.rho
+    assert cost >= charged * Fraction(99, 100), "the model buys more noise than its questions need"
+    assert model_cost(kind, loss, times=2)[0] > loss.rho, "a bound twice the claimed went unnoticed"

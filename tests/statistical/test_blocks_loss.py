@@ -6,6 +6,7 @@ OpenDP takes no seed, so these tests are statistical; each states its false-alar
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -15,7 +16,7 @@ from sandbox.privacy.blocks_measure import measure_blocks
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.runtime.host.guests import GuestHost
 from tests.support import blocks_world as world
-from tests.support import privacy_world
+from tests.support import privacy_world, proving
 
 pytestmark = [pytest.mark.statistical, pytest.mark.isolation]
 ALARM = 1e-8
@@ -96,3 +97,24 @@ def test_the_canaries_are_caught(neighbours):
     assert shown(without, with_unit, QuarterNoise(), BlockStatistic.MEAN, 40, 0.6 / BLOCKS) > claimed
     kept = [(1.0,) * COPIES] * 4 + without[4:]
     assert shown(without, kept, OpenDpNoise(), BlockStatistic.MEAN, 40, 2.4 / BLOCKS) > claimed
+
+
+def scores(vectors, noise, rounds=64):
+    plan = world.plan(outputs=OUTPUTS, rho=str(RHO * COPIES), blocks=BLOCKS, statistic=BlockStatistic.MEAN)
+    answers = (measure_blocks(plan, vectors, noise, split="00").answer.rows[0] for _ in range(rounds))
+    return np.array([value for answer in answers for value in answer])
+
+
+def test_draws_prove_no_more_than_rho_and_half_the_noise_or_two_blocks_are_caught(neighbours):
+    """False-alarm rate: 6 * proving.ALARM.  A mean over blocks is one Gaussian, so its value is the best score."""
+
+    class HalfNoise(OpenDpNoise):
+        def gaussian(self, values, *, sigma, sensitivity_squared, rho):
+            return super().gaussian(values, sigma=sigma / 2, sensitivity_squared=sensitivity_squared, rho=rho * 4)
+
+    without, with_unit = neighbours
+    honest = proving.shown_rho(scores(with_unit, OpenDpNoise()), scores(without, OpenDpNoise()))
+    assert float(RHO) / 5 < honest <= float(RHO)
+    assert proving.shown_rho(scores(with_unit, HalfNoise()), scores(without, HalfNoise())) > float(RHO)
+    two = [(1.0,) * COPIES] * 2 + without[2:]
+    assert proving.shown_rho(scores(two, OpenDpNoise()), scores(without, OpenDpNoise())) > float(RHO)

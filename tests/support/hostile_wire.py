@@ -27,6 +27,10 @@ WIRE = {
     "flood": "while True:\n    send(b'{\"type\":\"ask\",\"sql\":\"x\",\"share\":null,\"rows\":null,\"groups\":null,\"index\":0}')",
     "out_of_turn": "os.write(3, 2 * frame(b'{\"type\":\"ask\",\"sql\":\"x\",\"share\":null,\"rows\":null,\"groups\":null,\"index\":0}'))",
     "second_check": "send(b'{\"type\":\"checked\",\"problem\":null}')",
+    "rehearsed_in_a_job": "send(b'{\"type\":\"rehearsed\",\"numbers\":[\"0x1.0p+0\"]}')",
+    "result_without_outputs": "send(b'{\"type\":\"result\"}')",
+    "failed_of_unknown_kind": "send(b'{\"type\":\"failed\",\"kind\":\"secret\",\"message\":\"x\"}')",
+    "blocks_with_a_float_count": "send(b'{\"type\":\"blocks\",\"table\":\"t\",\"columns\":null,\"program\":\"x\",\"parameters\":\"{}\",\"k\":4.0,\"output\":[],\"statistic\":\"mean\",\"milliseconds\":250,\"mode\":\"fast\",\"failures\":false,\"share\":null,\"index\":0}')",
     "silence": "while True:\n    os.read(3, 1)",
 }  # fmt: skip
 WIRE_HEAD = (

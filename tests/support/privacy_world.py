@@ -126,6 +126,9 @@ class NoNoise:
     def thresholded(self, counts, *, sigma, threshold, rho):
         return {key: count for key, count in counts.items() if count >= threshold.value}
 
+    def top(self, scores, *, count, scale, rho):
+        return sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:count]
+
 
 def evaluate(expr: Expr, row: Mapping[str, object]):
     """Return what an expression means in a row, by a second implementation: integers, days, texts, truth or None."""

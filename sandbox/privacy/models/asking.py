@@ -11,7 +11,7 @@ from sandbox.errors import BoundError
 from sandbox.model.exact import format_exact
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.question import Answer, Question
-from sandbox.privacy.accounting import DISPLAY_DELTA, epsilon_at
+from sandbox.privacy.accounting import DISPLAY_DELTA, epsilon_of
 from sandbox.privacy.render import quote_name
 
 Ask = Callable[[Question], Answer]
@@ -61,7 +61,8 @@ class ModelCard:
 
     Attributes:
         kind: `linear`, `logistic`, `scorecard` or `synthetic`.
-        table, target: what it was learned from, and what it predicts (empty where it predicts nothing).
+        table, where, target: what it was learned from, which of its rows (empty for all), and what it predicts (empty
+            where it predicts nothing).
         features: their names.
         loss, epsilon: what it cost; epsilon at a delta of 1e-7.
         rows: about how many rows it learned from, after the bound.
@@ -73,6 +74,7 @@ class ModelCard:
 
     kind: str
     table: str
+    where: str
     target: str
     features: tuple[str, ...]
     loss: PrivacyLoss
@@ -89,6 +91,7 @@ class ModelCard:
             "v": 1,
             "kind": self.kind,
             "table": self.table,
+            "where": self.where,
             "target": self.target,
             "features": list(self.features),
             "loss": self.loss.to_record(),
@@ -106,14 +109,44 @@ def literal(amount: Fraction) -> str:
     return format(float(round(amount, 6)), ".6f").rstrip("0").rstrip(".") or "0"
 
 
-def table_name(table: str) -> str:
-    """Return a table's name, quoted."""
-    return quote_name(table)
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which rows a model learns from.
+
+    Attributes:
+        table: the table's name in SQL.
+        where: a condition of the language, or empty for all rows.
+        rows, groups: the contribution bound to ask for, or None for the dataset's own.
+    """
+
+    table: str
+    where: str = ""
+    rows: int | None = None
+    groups: int | None = None
+
+    def question(self, select: str, loss: PrivacyLoss, *, also: str = "", group: str = "") -> Question:
+        """Return the question that selects `select` of the rows for which `also` holds too, by `group`."""
+        conditions = [f"({condition})" for condition in (self.where, also) if condition]
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        by = f" GROUP BY {group}" if group else ""
+        sql = f"SELECT {select} FROM {quote_name(self.table)}{where}{by}"  # noqa: S608 (the language checks it)
+        return Question(sql, loss, self.rows, self.groups)
+
+
+def source_of(source: Source | str) -> Source:
+    """Return where a model's rows come from; the name of a table means all of its rows."""
+    return source if isinstance(source, Source) else Source(source)
 
 
 def shown_epsilon(loss: PrivacyLoss) -> Fraction:
-    """Return the epsilon of a loss at a delta of 1e-7, rounded up."""
-    return epsilon_at(loss.rho, DISPLAY_DELTA)
+    """Return the epsilon of a loss's rho at a delta of 1e-7, rounded up to millionths."""
+    return epsilon_of(PrivacyLoss(loss.rho), DISPLAY_DELTA)
+
+
+def needed(features: int, loss: PrivacyLoss) -> int:
+    """Return how many positives (or rows) the rule wants for a model of so many features."""
+    epsilon = shown_epsilon(loss)
+    return -(-RULE * max(1, features) * epsilon.denominator // epsilon.numerator)
 
 
 def column(answer: Answer, name: str) -> tuple[list[float], list[float]]:
@@ -123,13 +156,24 @@ def column(answer: Answer, name: str) -> tuple[list[float], list[float]]:
     return values, [error[place] or 0.0 for error in answer.standard_errors]
 
 
-def check_enough(ask: Ask, table: str, target: str, features: Sequence[str], loss: PrivacyLoss) -> tuple[int, int]:
+def count_question(source: Source, target: str, loss: PrivacyLoss) -> Question:
+    """Return the question whose answer says whether there is enough to learn from; `COUNT_SHARE` of `loss`.
+
+    Args:
+        source: which rows.
+        target: a condition of the language: what counts as positive; empty for all rows.
+        loss: of the whole model.
+    """
+    return source.question("COUNT(*) AS n", loss.scaled(COUNT_SHARE), also=target)
+
+
+def check_enough(ask: Ask, source: Source, target: str, features: Sequence[str], loss: PrivacyLoss) -> tuple[int, int]:
     """Return about how many positives there are, and the rule's value; asked with noise, never looked up.
 
     Args:
         ask: asks the question.
-        table: which table.
-        target: a condition of the language: what counts as positive.
+        source: which rows.
+        target: a condition of the language: what counts as positive; empty for all rows.
         features: their names.
         loss: of the whole model; `COUNT_SHARE` of it is spent here.
 
@@ -138,20 +182,19 @@ def check_enough(ask: Ask, table: str, target: str, features: Sequence[str], los
 
     Privacy: the decision is post-processing of a released count, so a refusal tells nothing more than the count does.
     """
-    sql = f"SELECT COUNT(*) AS n FROM {table_name(table)} WHERE {target}"  # noqa: S608 (the language checks it)
-    answer = ask(Question(sql, loss.scaled(COUNT_SHARE)))
+    answer = ask(count_question(source, target, loss))
     positives = max(0, int(column(answer, "n")[0][0]))
     least = max(0, int(answer.lower[0][0] or 0))
-    epsilon = shown_epsilon(loss)
-    count = max(1, len(features))
+    epsilon, count = shown_epsilon(loss), max(1, len(features))
     if least * epsilon < RULE * count:
-        wanted = -(-RULE * count * epsilon.denominator // epsilon.numerator)
+        counted = "positives" if target else "rows"
         raise BoundError(
-            f"there is too little to learn from: positives x epsilon / features is below {RULE}",
-            hint=f"ask with {count} features only where there are {wanted} positives, use fewer features or more loss",
+            f"there is too little to learn from: {counted} x epsilon / features is below {RULE}",
+            hint=f"ask with {count} features only where there are {needed(count, loss)} {counted}, use fewer features "
+            "or more loss",
             code="privacy.bound.rows_needed",
             positives=positives,
-            epsilon=format_exact(round(epsilon, 6)),
+            epsilon=format_exact(epsilon),
             features=count,
             spent=loss.scaled(COUNT_SHARE).to_record(),
         )

@@ -1,8 +1,8 @@
 """Which attributes a program may read, as data, by type; what is not listed is refused.
 
 Left out on purpose, besides everything that reads or writes files: names that evaluate text (`eval`, `query`), hand the
-object to any callable (`pipe`), expose memory (`view`, `data`, `ctypes`, `base`, `strides`, `tofile`), or carry mutable
-state of the library (`attrs`, `flags`, `style`, `plot`).
+object to the library's own internals, expose memory (`view`, `data`, `ctypes`, `base`, `strides`, `tofile`), or carry
+mutable state of the library (`attrs`, `flags`, `style`, `plot`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TABULAR = words("""
     expanding explode ffill fillna filter first_valid_index floordiv ge get groupby gt head iat idxmax idxmin
     iloc index infer_objects interpolate isin isna isnull items keys kurt kurtosis last_valid_index le loc lt
     map mask max mean median min mod mode mul multiply ndim ne nlargest notna notnull nsmallest nunique
-    pct_change pop pow prod product quantile radd rank rdiv reindex reindex_like rename rename_axis
+    pct_change pipe pop pow prod product quantile radd rank rdiv reindex reindex_like rename rename_axis
     reorder_levels replace resample reset_index rfloordiv rmod rmul rolling round rpow rsub rtruediv sample sem
     set_axis shape shift size skew sort_index sort_values squeeze std sub subtract sum swaplevel tail take
     to_dict to_numpy to_period to_timestamp transform transpose truediv truncate tz_convert tz_localize unstack
@@ -63,7 +63,7 @@ GROUPBY: Final = words("""
     diff dtype ewm expanding ffill filter first get_group groups head idxmax idxmin indices
     is_monotonic_decreasing is_monotonic_increasing kurt last max mean median min ndim ngroup ngroups nlargest
     nsmallest nth nunique ohlc pct_change prod quantile rank resample rolling sample sem shift size skew std sum
-    tail take transform unique value_counts var asfreq interpolate nearest
+    tail take transform unique value_counts var asfreq interpolate nearest pipe
 """)
 WINDOW: Final = words("""
     agg aggregate apply corr count cov first kurt last max mean median min nunique quantile rank sem skew std
@@ -120,7 +120,7 @@ POLYNOMIAL: Final = words("c coef coefficients deriv integ o order r roots varia
 LIMITS_OF_TYPES: Final = words("bits dtype eps epsneg max min precision resolution smallest_normal tiny")
 
 TEXT: Final = words("""
-    capitalize casefold center count encode endswith expandtabs find index isalnum isalpha isascii isdecimal
+    capitalize casefold center count encode endswith expandtabs find format index isalnum isalpha isascii isdecimal
     isdigit isidentifier islower isnumeric isprintable isspace istitle isupper join ljust lower lstrip maketrans
     partition removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines
     startswith strip swapcase title translate upper zfill
@@ -156,6 +156,8 @@ TIME: Final = words("hour isoformat microsecond minute replace second strftime")
 DURATION: Final = words("days microseconds seconds total_seconds")
 ERROR: Final = words("args value")
 PYTHON_GENERATOR: Final = words("close send")
+PATTERN: Final = words("findall finditer flags fullmatch groupindex groups match pattern search split sub subn")
+MATCH: Final = words("end group groupdict groups lastgroup lastindex pos span start")
 PROPERTY: Final = words("getter setter deleter")
 CACHED: Final = words("cache_clear cache_info")
 NORMAL_DISTRIBUTION: Final = words("""

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from sandbox.runtime.block_image import ImageColumn, decode_image
+from sandbox.runtime.guest.chance import seed_process
+from sandbox.runtime.guest.spoken import Language
 from sandbox.runtime.guest.syscalls import WIRE_FD
-from sandbox.runtime.guest.worker import seed_process
-
-if TYPE_CHECKING:
-    from sandbox.runtime.guest.zygote import Language
 
 ENTRY: Final = "block"
 
@@ -39,14 +37,19 @@ def read_image(descriptor: int) -> bytes:
 
 def serve_block(language: Language, raw: bytes) -> None:
     """Do the one block of this process.  Whatever goes wrong, nothing is written."""
+    numbers = run_block(language, raw)
+    os.write(WIRE_FD, struct.pack(f"<{len(numbers)}d", *numbers))
+
+
+def run_block(language: Language, raw: bytes) -> list[float]:
+    """Return what a block's function makes of its image; raises whatever the function raises."""
     job, rows, columns = decode_image(raw)
     del raw
     seed_process(bytes.fromhex(job.seed))
     function = language.load(job.source, {}, ENTRY)
     frame = frame_of(rows, columns)
     arguments = (frame, job.parameters) if takes_parameters(function) else (frame,)
-    numbers = numbers_of(function(*arguments), job.outputs)
-    os.write(WIRE_FD, struct.pack(f"<{len(numbers)}d", *numbers))
+    return numbers_of(function(*arguments), job.outputs)
 
 
 def takes_parameters(function: Any) -> bool:

@@ -8,7 +8,8 @@ import itertools
 import operator
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -17,8 +18,9 @@ from RestrictedPython.Guards import guarded_iter_unpack_sequence, guarded_unpack
 
 from sandbox.runtime.guest import attributes, hints
 from sandbox.runtime.guest.faults import Forbidden
-from sandbox.runtime.guest.offered import Namespace, Offered, guarded_call, unwrap
-from sandbox.runtime.guest.types_offered import attributes_of, is_guarded_family, writable_of
+from sandbox.runtime.guest.format_text import format_text
+from sandbox.runtime.guest.offered import Namespace, Offered, unwrap
+from sandbox.runtime.guest.types_offered import attributes_of, guard_method, writable_of
 
 _MISSING: Final = object()
 _INPLACE: Final[dict[str, Callable[[Any, Any], Any]]] = {
@@ -108,12 +110,18 @@ def _read(owner: Any, name: str) -> Any:
     kind = type(owner)
     if kind is Namespace or kind is Offered:
         return owner.table.get(name, _MISSING)
+    if kind is super:
+        return _read_inherited(owner, name)
+    if kind is str and name == "format":
+        return functools.partial(format_text, owner)
     if kind is ProgramClass or type(kind) is ProgramClass:
         return _read_own(owner, kind, name)
     if name not in attributes_of(owner):
         return _read_label(owner, name)
+    if name == "pipe":
+        return functools.partial(_pipe, owner)
     value = getattr(owner, name, _MISSING)
-    return guarded_call(name, value) if isinstance(value, _METHODS) and is_guarded_family(owner) else value
+    return guard_method(owner, name, value) if isinstance(value, _METHODS) else value
 
 
 def _read_label(owner: Any, name: str) -> Any:
@@ -133,6 +141,25 @@ def _read_own(owner: Any, kind: type, name: str) -> Any:
     if defined or own or (name in attributes.ERROR and isinstance(owner, BaseException)):
         return getattr(owner, name, _MISSING)
     return _MISSING
+
+
+def _read_inherited(owner: Any, name: str) -> Any:
+    """Read what a class of the program inherits from another: `super().method`."""
+    classes = type.mro(owner.__self_class__)
+    below = classes[classes.index(owner.__thisclass__) + 1 :]
+    defined = any(name in vars(each) for each in below if type(each) is ProgramClass)
+    return getattr(owner, name, _MISSING) if defined else _MISSING
+
+
+def inherited(owner: Any, name: str) -> Any:
+    """Return `super().__init__`; the name was checked when the program was compiled."""
+    if type(owner) is not super:
+        raise Forbidden("only `super()` has an inherited `__init__` to call")
+    return getattr(owner, name)
+
+
+def _pipe(owner: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(owner, *args, **kwargs)
 
 
 def has_attribute(owner: Any, name: str) -> bool:
@@ -221,14 +248,16 @@ def _iterate(values: Any) -> Iterator[Any]:
     return iter(values)
 
 
-def program_globals(import_module: Callable[..., Any], names: dict[str, Any]) -> dict[str, Any]:
-    """Return the global names of a fresh program."""
+def program_globals(
+    import_module: Callable[..., Any], names: dict[str, Any], guards: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return the global names of a fresh program; `guards` are further ones that its rewritten form calls."""
     offered = {
         name: getattr(builtins, name)
         for name in attributes.words("""
             abs all any bool bytes chr complex dict divmod enumerate filter float format frozenset hex int iter len
             list map max min next oct ord pow property range repr reversed round set slice sorted staticmethod
-            classmethod str sum tuple zip Ellipsis NotImplemented __build_class__
+            classmethod str sum super tuple zip Ellipsis NotImplemented __build_class__
         """)
     }
     guarded = {
@@ -253,6 +282,8 @@ def program_globals(import_module: Callable[..., Any], names: dict[str, Any]) ->
         "_augmented_item_": augmented_item,
         "_augmented_attribute_": augmented_attribute,
         "_apply_": _apply,
+        "_inherited_": inherited,
+        **guards,
     }
 
 

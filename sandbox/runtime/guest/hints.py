@@ -17,6 +17,8 @@ _FSTRING = 'use an f-string: `f"{value:.2f}"`'
 _PLAIN = "leave it out; a program returns tables and numbers, and charts are drawn from them outside"
 _ITEM = "use an item of a dict, or `table[name]`"
 
+_COLUMNS = "a formula would be run as Python; build the columns with `pandas.get_dummies` and `sm.add_constant`"
+
 # Names that are builtins elsewhere.
 NAMES: Final = {
     "open": _ASK,
@@ -26,7 +28,6 @@ NAMES: Final = {
     "compile": _FUNCTION,
     "type": _ISINSTANCE,
     "object": "leave the base out: `class Name:`",
-    "super": "call a method of another name, or keep the parts in a field",
     "globals": "keep the values in a dict of your own",
     "locals": "keep the values in a dict of your own",
     "vars": "keep the values in a dict of your own",
@@ -48,7 +49,6 @@ NAMES: Final = {
     "GeneratorExit": "use `Exception`",
     "__import__": "use `import`",
     "__builtins__": "use the names directly",
-    "__name__": "leave the `if __name__ == ...` part out; the engine calls `analyze(data)`",
     "__file__": "a program is not a file",
 }
 
@@ -65,7 +65,6 @@ MODULES: Final = {
     "duckdb": _ASK,
     "csv": _ASK,
     "pickle": _RETURN,
-    "json": "return tables and numbers; text of your own can be built with f-strings",
     "socket": "a program has no network; " + _ASK,
     "requests": "a program has no network; " + _ASK,
     "urllib": "a program has no network; " + _ASK,
@@ -85,19 +84,25 @@ MODULES: Final = {
     "inspect": "leave it out",
     "builtins": "use the names directly",
     "gc": "leave it out",
-    "re": "use the methods of text or of `series.str`",
-    "string": "write the characters out",
-    "copy": "use `.copy()`",
-    "dataclasses": "write a class with `__init__`, or use a dict",
     "enum": "use a dict of constants",
-    "abc": "write a plain class",
-    "logging": "return intermediate tables from `analyze`",
-    "warnings": "leave it out; warnings go nowhere",
-    "operator": "write a lambda",
     "pyarrow": "use pandas",
     "polars": "use pandas",
     "scipy": "use numpy, pandas or statistics",
-    "sklearn": "use numpy; models with a privacy promise are questions to the engine",
+    "joblib": "a program is one thread without files; write a loop",
+    "patsy": _COLUMNS,
+    "formulaic": _COLUMNS,
+    "sklearn.datasets": _ASK,
+    "sklearn.externals": "leave it out",
+    "sklearn.utils": "write the few lines yourself",
+    "sklearn.base": "write a function, or a class of your own that holds a model",
+    "sklearn.compose": "prepare the columns with pandas and join them",
+    "sklearn.impute": "use `table.fillna(...)`",
+    "sklearn.svm": "use `LogisticRegression` or `RandomForestClassifier`",
+    "sklearn.inspection": _PLAIN,
+    "statsmodels.formula": _COLUMNS,
+    "statsmodels.datasets": _ASK,
+    "statsmodels.graphics": _PLAIN,
+    "statsmodels.iolib": 'put the summary into an f-string: `f"{result.summary()}"`',
     "matplotlib": _PLAIN,
     "seaborn": _PLAIN,
     "plotly": _PLAIN,
@@ -109,7 +114,6 @@ ATTRIBUTES: Final = {
     "format_map": _FSTRING,
     "eval": _MASK,
     "query": _MASK,
-    "pipe": "call the function: `f(table)`",
     "plot": _PLAIN,
     "hist": _PLAIN,
     "boxplot": _PLAIN,
@@ -132,8 +136,19 @@ ATTRIBUTES: Final = {
     "attrs": "keep the values in a dict of your own",
     "mro": _ISINSTANCE,
     "info": "return `table.dtypes` or `table.describe()` as an output",
+    "from_formula": _COLUMNS,
+    "get_params": "keep the settings in a dict of your own",
+    "set_params": "make the model anew with other settings",
+    "set_output": "make the table yourself: `pd.DataFrame(model.transform(x), columns=[...])`",
+    "get_metadata_routing": "see the list of what models offer in the reference of the language",
+    "as_html": 'use the text: `f"{result.summary()}"`',
+    "as_latex": 'use the text: `f"{result.summary()}"`',
+    "as_csv": 'use the text: `f"{result.summary()}"`',
+    "load": _ASK,
     "to_string": 'put the table into an f-string: `f"{table}"`',
 }
+# What one type offers and others do not; told when it is reached.
+AT_RUN_TIME: Final = frozenset({"format", "info"})
 READ_PREFIX: Final = "read_"
 WRITERS: Final = words("""
     to_clipboard to_csv to_excel to_feather to_gbq to_hdf to_html to_iceberg to_json to_latex to_markdown to_orc
@@ -148,3 +163,10 @@ def attribute_hint(name: str) -> str | None:
     if name in WRITERS:
         return _RETURN
     return ATTRIBUTES.get(name)
+
+
+def module_hint(name: str) -> str | None:
+    """Return what to write instead of a module, by the longest part of its name that is known."""
+    parts = name.split(".")
+    known = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((MODULES[part] for part in known if part in MODULES), None)

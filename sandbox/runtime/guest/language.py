@@ -11,6 +11,7 @@ from sandbox.runtime.guest.faults import PROGRAM_NAME, ProgramFault
 from sandbox.runtime.guest.guards import BUILTIN_NAMES, program_globals
 from sandbox.runtime.guest.modules import import_module
 from sandbox.runtime.guest.policy import Policy, check_entry, check_names_known
+from sandbox.runtime.guest.records import record
 
 
 class RestrictedLanguage:
@@ -31,7 +32,7 @@ class RestrictedLanguage:
             ProgramFault: the first thing that is not in the language.
         """
         code = self.compile(source, entry)
-        space = program_globals(import_module, names)
+        space = program_globals(import_module, names, {"_record_": record})
         exec(code, space)  # noqa: S102 - the one place where a program runs
         function: Callable[..., Any] = space[entry]
         return function

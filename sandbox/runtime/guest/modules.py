@@ -17,8 +17,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from sandbox.runtime.guest import science_names
 from sandbox.runtime.guest.faults import Forbidden
 from sandbox.runtime.guest.offered import Namespace, Offered, guarded_call
+from sandbox.runtime.guest.plain_modules import plain_modules
+from sandbox.runtime.guest.science import science_modules
 
 _PANDAS_FUNCTIONS: Final = """
     bdate_range concat crosstab cut date_range factorize from_dummies get_dummies infer_freq interval_range isna
@@ -160,18 +163,22 @@ def _plain_modules() -> dict[str, Namespace]:
 
 
 _NUMPY: Final = _numpy()
-_TABLE: Final = {
+_TABLE: Final[dict[str, Namespace]] = {
     "pandas": _pandas(),
     "numpy": _NUMPY,
     **{f"numpy.{name}": _NUMPY.table[name] for name in ("linalg", "fft", "random")},
     **_plain_modules(),
+    **plain_modules(),
+    **science_modules(),
 }
-MODULE_NAMES: Final = frozenset(_TABLE)
+LOADED: Final = frozenset(_TABLE)
+"""The modules that this guest has; those of `science_names` are among them where their library was loaded."""
+MODULE_NAMES: Final = LOADED | science_names.MODULES
 
 
 def offered_names(module: str) -> frozenset[str]:
-    """Return what a module offers."""
-    return frozenset(_TABLE[module].table)
+    """Return what a module offers, loaded or not."""
+    return science_names.offered_by(module) if module in science_names.MODULES else frozenset(_TABLE[module].table)
 
 
 def import_module(

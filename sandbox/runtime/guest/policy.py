@@ -21,17 +21,35 @@ from RestrictedPython.transformer import (
 from sandbox.runtime.guest import hints
 from sandbox.runtime.guest.attributes import words
 from sandbox.runtime.guest.faults import ProgramFault
-from sandbox.runtime.guest.modules import MODULE_NAMES, offered_names
+from sandbox.runtime.guest.modules import LOADED, MODULE_NAMES, offered_names
 
 MAGIC_METHODS: Final = frozenset(
     f"__{name}__"
     for name in words("""
-        init len contains iter next getitem setitem call repr str bool hash eq ne lt le gt ge enter exit neg abs
-        add radd sub rsub mul rmul truediv rtruediv floordiv mod pow
+        init post_init len contains iter next getitem setitem call repr str bool hash eq ne lt le gt ge enter exit neg
+        abs add radd sub rsub mul rmul truediv rtruediv floordiv mod pow
     """)
 )
 _GENERIC_HINT: Final = "write it with functions, classes, loops and comprehensions"
+_OFFERED_HINT: Final = "use what pandas, numpy, math and statistics offer"
 _UNDERSCORE_HINT: Final = "choose a name that does not begin with an underscore"
+
+
+# Types of which a pattern takes the whole value.
+_WHOLE: Final = frozenset({"bool", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple"})
+_BASES: Final = {
+    "Enum": "use a dict of constants, or `typing.Literal` texts",
+    "IntEnum": "use a dict of constants",
+    "StrEnum": "use a dict of constants",
+    "NamedTuple": 'use `collections.namedtuple("Point", "x y")`, or a dataclass',
+    "TypedDict": "leave it out: hints are not evaluated",
+    "Protocol": "leave it out: hints are not evaluated",
+    "BaseEstimator": "write a class of your own that holds a model",
+}
+
+
+class _Own(ast.Name):
+    """A name that the rewriting itself has put there."""
 
 
 class Policy(RestrictingNodeTransformer):
@@ -62,7 +80,7 @@ class Policy(RestrictingNodeTransformer):
         """Refuse a kind of statement."""
         words = {
             "AsyncFunctionDef": "`async`", "Await": "`await`", "AsyncFor": "`async`", "AsyncWith": "`async`",
-            "TryStar": "`except*`", "MatchClass": "a class pattern", "MatchMapping": "a mapping pattern",
+            "TryStar": "`except*`",
             "TypeAlias": "a `type` statement",
         }  # fmt: skip
         name = type(node).__name__
@@ -75,7 +93,7 @@ class Policy(RestrictingNodeTransformer):
         allow_magic_methods: bool = False,  # noqa: FBT001, FBT002 - the signature of RestrictedPython
     ) -> None:
         """Refuse names that begin with an underscore, or that guards use."""
-        if name is None or name == "_":
+        if name is None or name == "_" or (name == "__name__" and isinstance(getattr(node, "ctx", None), ast.Load)):
             return
         magic = allow_magic_methods and name in MAGIC_METHODS and getattr(node, "col_offset", 0) != 0
         if name.startswith("_") and not magic:
@@ -88,14 +106,23 @@ class Policy(RestrictingNodeTransformer):
         self.check_name(node, node.id)
         return node
 
+    def visit__Own(self, node: _Own) -> Any:  # noqa: N802
+        """Let the rewriting's own names be."""
+        return ast.copy_location(ast.Name(node.id, ast.Load()), node)
+
     def visit_Attribute(self, node: ast.Attribute) -> Any:  # noqa: N802
         """Refuse by name what no type offers; leave the rest to the guard."""
         hint = hints.attribute_hint(node.attr)
+        if _is_inherited_init(node):
+            owner = self.visit(node.value)
+            read = ast.Call(ast.Name("_inherited_", ast.Load()), [owner, ast.Constant(node.attr)], [])
+            copy_locations(read, node)
+            return read
         if node.attr.startswith("_"):
             self.refuse(node, f"the attribute `{node.attr}` begins with an underscore", "use the public methods")
         elif node.attr in INSPECT_ATTRIBUTES:
             self.refuse(node, f"the attribute `{node.attr}` looks into the interpreter", "leave it out")
-        elif hint is not None and isinstance(node.ctx, ast.Load):
+        elif hint is not None and node.attr not in hints.AT_RUN_TIME and isinstance(node.ctx, ast.Load):
             self.refuse(node, f"`.{node.attr}` is not offered", hint)
         else:
             return super().visit_Attribute(node)
@@ -132,12 +159,15 @@ class Policy(RestrictingNodeTransformer):
         return node
 
     def _check_module(self, node: ast.AST, name: str) -> bool:
-        if name in MODULE_NAMES:
+        package = name.split(".", maxsplit=1)[0]
+        if name in LOADED:
             return True
-        hint = hints.MODULES.get(name.split(".", maxsplit=1)[0], "use what pandas, numpy, math and statistics offer")
-        if name.split(".", maxsplit=1)[0] in MODULE_NAMES:
-            hint = f"write `import {name.split('.', maxsplit=1)[0]}`"
-        self.refuse(node, f"`import {name}` is not offered", hint)
+        if name in MODULE_NAMES:
+            hint = "use numpy and pandas, or have the sandbox installed with its extra `science`"
+            self.refuse(node, f"`{package}` is not installed where this program runs", hint)
+            return False
+        default = f"write `import {package}`" if package in MODULE_NAMES else _OFFERED_HINT
+        self.refuse(node, f"`import {name}` is not offered", hints.module_hint(name) or default)
         return False
 
     def visit_AugAssign(self, node: ast.AugAssign) -> Any:  # noqa: N802
@@ -183,6 +213,11 @@ class Policy(RestrictingNodeTransformer):
         if node.keywords or getattr(node, "type_params", None):
             self.refuse(node, "a class takes no keywords", "leave them out: `class Name:`")
             return node
+        for base in node.bases:
+            if isinstance(base, ast.Name) and base.id in _BASES:
+                self.refuse(base, f"a class cannot be made from `{base.id}`", _BASES[base.id])
+                return node
+        node.decorator_list = [_as_record(decorator, node) for decorator in node.decorator_list]
         made = super().visit_ClassDef(node)
         if isinstance(made, ast.ClassDef):
             copy_locations(made, node)
@@ -218,6 +253,22 @@ class Policy(RestrictingNodeTransformer):
         """Allow None, True and False."""
         return node
 
+    def visit_MatchMapping(self, node: ast.MatchMapping) -> Any:  # noqa: N802
+        """Allow constants as keys, with a checked name for the rest."""
+        if any(isinstance(part, (ast.Attribute, ast.Name)) for key in node.keys for part in ast.walk(key)):
+            self.refuse(node, "a dotted name in a pattern is not in the language", "use `if` and `==`")
+        self.check_name(node, node.rest)
+        return self.node_contents_visit(node)
+
+    def visit_MatchClass(self, node: ast.MatchClass) -> Any:  # noqa: N802
+        """Allow `int()` and `str(name)`; other patterns would read attributes past the guard."""
+        name = node.cls.id if isinstance(node.cls, ast.Name) else ""
+        if not name or node.kwd_attrs or (node.patterns and (name not in _WHOLE or len(node.patterns) > 1)):
+            hint = "match the kind alone, as in `case str():`, and read the parts with `.`"
+            self.refuse(node, "a class pattern with parts is not in the language", hint)
+            return node
+        return self.node_contents_visit(node)
+
     def visit_MatchSequence(self, node: ast.MatchSequence) -> Any:  # noqa: N802
         """Allow."""
         return self.node_contents_visit(node)
@@ -237,6 +288,35 @@ class Policy(RestrictingNodeTransformer):
         return self.node_contents_visit(node)
 
 
+def _is_inherited_init(node: ast.Attribute) -> bool:
+    """Return whether this is `super().__init__`, without arguments to `super`."""
+    called = node.value
+    return (
+        node.attr in {"__init__", "__post_init__"}
+        and isinstance(node.ctx, ast.Load)
+        and isinstance(called, ast.Call)
+        and isinstance(called.func, ast.Name)
+        and called.func.id == "super"
+        and not called.args
+        and not called.keywords
+    )
+
+
+def _as_record(decorator: ast.expr, node: ast.ClassDef) -> ast.expr:
+    """Return `@dataclass` as the call that knows the fields, and any other decorator as it is."""
+    named = decorator.func if isinstance(decorator, ast.Call) else decorator
+    if (named.attr if isinstance(named, ast.Attribute) else getattr(named, "id", "")) != "dataclass":
+        return decorator
+    fields = [
+        part.target.id for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+    ]
+    names: list[ast.expr] = [ast.Tuple([ast.Constant(name) for name in fields], ast.Load())]
+    given, keywords = (decorator.args, decorator.keywords) if isinstance(decorator, ast.Call) else ([], [])
+    made = ast.Call(_Own("_record_", ast.Load()), [*names, *given], keywords)
+    copy_locations(made, decorator)
+    return made
+
+
 def check_names_known(tree: ast.Module, known: frozenset[str]) -> list[ProgramFault]:
     """Return a fault for each name that is read but bound nowhere in the program; a name bound anywhere passes."""
     bound: set[str] = set(known)
@@ -248,6 +328,8 @@ def check_names_known(tree: ast.Module, known: frozenset[str]) -> list[ProgramFa
                 bound.add(name)
             case ast.alias(name=name, asname=alias):
                 bound.add(alias or name.split(".", maxsplit=1)[0])
+            case ast.MatchMapping(rest=str(name)):
+                bound.add(name)
             case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
                 bound.add(name)
             case _:

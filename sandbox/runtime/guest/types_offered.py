@@ -7,6 +7,7 @@ import decimal
 import fractions
 import functools
 import itertools
+import re
 import statistics
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -25,7 +26,9 @@ from pandas.core.window.rolling import BaseWindow
 
 from sandbox.runtime.guest import attributes as offered
 from sandbox.runtime.guest.faults import QuestionRefused
+from sandbox.runtime.guest.offered import guarded_call
 from sandbox.runtime.guest.program_api import AskedAnswer, Data
+from sandbox.runtime.guest.science import FAMILIES, KINDS, science_call
 
 _NOTHING: Final = frozenset[str]()
 
@@ -35,6 +38,7 @@ _EXACT: Final[Mapping[type, frozenset[str]]] = {
     tuple: offered.TUPLE, range: offered.RANGE, slice: offered.SLICE, Counter: offered.COUNTER,
     defaultdict: offered.DEFAULT_DICT, OrderedDict: offered.ORDERED_DICT, deque: offered.DEQUE,
     type({}.keys()): offered.VIEW, type({}.items()): offered.VIEW, types.GeneratorType: offered.PYTHON_GENERATOR,
+    re.Pattern: offered.PATTERN, re.Match: offered.MATCH,
     property: offered.PROPERTY, type(functools.cache(len)): offered.CACHED,
     fractions.Fraction: offered.FRACTION, decimal.Decimal: offered.DECIMAL, dt.date: offered.DATE,
     dt.datetime: offered.DATETIME, dt.time: offered.TIME, dt.timedelta: offered.DURATION,
@@ -59,6 +63,7 @@ _FAMILIES: Final = (
     (ExtensionDtype, offered.DTYPE),
     (pd.offsets.BaseOffset, offered.OFFSET),
     (BaseException, offered.ERROR),
+    *FAMILIES,
 )
 _GUARDED: Final = (
     pd.DataFrame, pd.Series, pd.Index, BaseGroupBy, BaseWindow, Properties, StringMethods, CategoricalAccessor,
@@ -89,9 +94,11 @@ def attributes_of(owner: Any) -> frozenset[str]:
     return _NOTHING
 
 
-def is_guarded_family(owner: Any) -> bool:
-    """Return whether the methods of a value check their arguments through `guarded_call`."""
-    return isinstance(owner, _GUARDED)
+def guard_method(owner: Any, name: str, method: Any) -> Any:
+    """Return a method as a program gets it: those of tables, arrays and models check their arguments."""
+    if isinstance(owner, _GUARDED):
+        return guarded_call(name, method)
+    return science_call(name, method) if isinstance(owner, KINDS) else method
 
 
 def writable_of(owner: Any) -> frozenset[str]:

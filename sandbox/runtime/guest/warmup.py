@@ -13,9 +13,11 @@ import warnings
 from typing import Final
 
 _ABSENT: Final = (
-    "pyarrow", "numexpr", "bottleneck", "numba", "scipy", "matplotlib", "jinja2", "tables", "fsspec", "sqlalchemy",
-    "openpyxl", "xarray", "IPython", "duckdb",
+    "pyarrow", "numexpr", "bottleneck", "numba", "matplotlib", "jinja2", "tables", "fsspec", "sqlalchemy", "openpyxl",
+    "xarray", "IPython", "duckdb", "formulaic", "tqdm", "lz4", "psutil",
 )  # fmt: skip
+PLAIN_LACKS: Final = (*_ABSENT, "scipy", "sklearn", "statsmodels", "joblib", "patsy")
+SCIENCE_LACKS: Final = _ABSENT
 _PLAIN: Final = ("statistics", "itertools", "functools", "collections", "fractions", "decimal", "_strptime", "zoneinfo")
 _SKIPPED: Final = ("pandas.core._numba", "pandas.core.interchange", "pandas.core.computation.pytables")
 # Zones are read from files, so those that programs may name are read here; `ZoneInfo` keeps few, hence the list below.
@@ -27,15 +29,16 @@ ZONES: Final = (
 _kept: list[object] = []
 
 
-def warm_up() -> None:
+def warm_up(lacks: tuple[str, ...]) -> None:
     """Import numpy, pandas and the language layer, and run a little of everything once.
+
+    Args:
+        lacks: packages that this process does without, installed or not.
 
     Raises:
         ImportError: a package that programs need is not installed.
     """
-    for name in _ABSENT:
-        # None in the table of modules makes the import fail at once, without a search on disk.
-        sys.modules[name] = None  # type: ignore[assignment]
+    sys.meta_path.insert(0, _Lacking(lacks))
     warnings.simplefilter("ignore")
     import pandas as pd
 
@@ -43,18 +46,31 @@ def warm_up() -> None:
     package = importlib.import_module("pandas.core")
     for module in pkgutil.walk_packages(package.__path__, "pandas.core."):
         if not module.name.startswith(_SKIPPED):
-            _import_if_possible(module.name)
+            _import_if_possible(module.name, lacks)
     _kept.extend(importlib.import_module(name) for name in _PLAIN)
     _keep_zones()
     _remove_entropy()
     _exercise()
 
 
-def _import_if_possible(name: str) -> None:
+class _Lacking:
+    """A finder that comes first and says of some packages that they are not there, without a search on disk."""
+
+    def __init__(self, packages: tuple[str, ...]) -> None:
+        self._packages = frozenset(packages)
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        """Refuse the packages; say nothing of others."""
+        package = name.partition(".")[0]
+        if package in self._packages:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+
+def _import_if_possible(name: str, lacks: tuple[str, ...]) -> None:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name not in _ABSENT:
+        if error.name not in lacks:
             raise
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import os
-import random
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sandbox.runtime.guest.block_calls import block_calls
+from sandbox.runtime.guest.block_worker import run_block
+from sandbox.runtime.guest.chance import seed_process
 from sandbox.runtime.guest.faults import PROGRAM_NAME, ProgramFault, QuestionRefused
 from sandbox.runtime.guest.outputs import OutputFault, write_outputs
 from sandbox.runtime.guest.program_api import Data
+from sandbox.runtime.guest.spoken import Language
 from sandbox.runtime.guest.syscalls import WIRE_FD
 from sandbox.runtime.wire import FrameReader, TooLargeError, WireError, decode_payload, encode_frame
-
-if TYPE_CHECKING:
-    from sandbox.runtime.guest.zygote import Language
 
 _INCOMING_BYTES_MAX: Final = 64 << 20
 _QUESTION_BYTES_MAX: Final = 1 << 18
@@ -62,7 +62,13 @@ def serve(language: Language) -> None:
     wire.send({"type": "ready"}, _QUESTION_BYTES_MAX)
     job = wire.receive()
     try:
-        reply = _check(language, job) if job["mode"] == "check" else _run(language, job, wire)
+        match job["mode"]:
+            case "check":
+                reply = _check(language, job)
+            case "rehearse":
+                reply = _rehearse(language, job)
+            case _:
+                reply = _run(language, job, wire)
         wire.send(reply, job["output_bytes"])
     except TooLargeError:
         message = f"the outputs are larger than {job['output_bytes']} bytes"
@@ -82,6 +88,19 @@ def _check(language: Language, job: dict[str, Any]) -> dict[str, Any]:
     return {"type": "checked", "problem": None, "blocks": block_calls(job["source"])}
 
 
+def _rehearse(language: Language, job: dict[str, Any]) -> dict[str, Any]:
+    """Run a function over one block of made-up rows, and say what went wrong; a block of real rows never says it."""
+    try:
+        numbers = run_block(language, base64.b64decode(job["image"]))
+        return {"type": "rehearsed", "numbers": [number.hex() for number in numbers]}
+    except ProgramFault as fault:
+        return {"type": "failed", "kind": "program", "message": fault.sentence()}
+    except MemoryError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a function raises is told
+        return {"type": "failed", "kind": "program", "message": _describe(error)}
+
+
 def _run(language: Language, job: dict[str, Any], wire: Wire) -> dict[str, Any]:
     seed_process(bytes.fromhex(job["seed"]))
     try:
@@ -96,14 +115,6 @@ def _run(language: Language, job: dict[str, Any], wire: Wire) -> dict[str, Any]:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a program raises is the program's failure
         return {"type": "failed", "kind": "program", "message": _describe(error)}
-
-
-def seed_process(seed: bytes) -> None:
-    """Make every source of chance in the process a function of the job."""
-    import numpy as np
-
-    random.seed(int.from_bytes(seed, "big"))
-    np.random.seed(np.frombuffer(seed, dtype=">u4").astype(np.uint32))  # noqa: NPY002 - the global state is what is seeded
 
 
 def _describe(error: BaseException) -> str:

@@ -1,9 +1,10 @@
 """The process that workers are forked from: imports read, walls up, no data, no clock.
 
-Started by the host as `python -m sandbox.runtime.guest.zygote <descriptor>`; the descriptor is a SOCK_SEQPACKET socket
-on which the host asks `spawn` (with the worker's own socket) and `reap`.  The zygote never sees a program: a program
-goes from the host straight to the worker.  When the socket closes, the zygote ends, and with it, as first process of
-its pid namespace, every worker.
+Started by the host as `python -m sandbox.runtime.guest.zygote [science] <descriptor>`, with scikit-learn and
+statsmodels when it says `science`; the descriptor is a SOCK_SEQPACKET socket on which the host asks `spawn` (with the
+worker's own socket), `block`, `reap` and `bury`.  The zygote never sees a program: a program goes from the host
+straight to the worker.  When the socket closes, the zygote ends, and with it, as first process of its pid namespace,
+every worker.
 """
 
 from __future__ import annotations
@@ -20,33 +21,23 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sandbox.runtime.guest import canary, clocks, jail, kernel, namespaces
 from sandbox.runtime.guest.landlock import deny_all, landlock_abi
+from sandbox.runtime.guest.science_names import DISTRIBUTIONS
 from sandbox.runtime.guest.seccomp import assemble_filter, filter_digest
+from sandbox.runtime.guest.spoken import Language
 
 _KEPT_FROM: Final = 100
 _REQUEST_BYTES_MAX: Final = 4096
 _NAMESPACES: Final = ("user", "mnt", "net", "ipc", "uts", "pid")
 
 
-class Language(Protocol):
-    """How a worker turns a source text into a function."""
-
-    def compile(self, source: str, entry: str = "analyze") -> Any:
-        """Return the code of a program without running it."""
-        ...
-
-    def load(self, source: str, names: dict[str, Any], entry: str = "analyze") -> Callable[..., Any]:
-        """Return the program's function."""
-        ...
-
-
 def main(make_language: Callable[[], Language]) -> int:
     """Run the zygote until the host hangs up; returns the exit status."""
     _fix_addresses()
-    control_fd = int(sys.argv[1])
+    control_fd = int(sys.argv[-1])
     before = _namespace_names()
     entered = namespaces.enter_namespaces()
     if entered.held:
@@ -138,9 +129,13 @@ def _raise_walls(
 
 
 def _import_everything(make_language: Callable[[], Language]) -> Language:
-    from sandbox.runtime.guest import warmup
+    from sandbox.runtime.guest import science_warmup, warmup
 
-    warmup.warm_up()
+    if "science" in sys.argv[1:-1]:
+        warmup.warm_up(warmup.SCIENCE_LACKS)
+        science_warmup.warm_up_science()
+    else:
+        warmup.warm_up(warmup.PLAIN_LACKS)
     # After the warm-up, which decides what pandas may load; read now, used when the files are gone.
     for name in ("worker", "block_worker"):
         importlib.import_module(f"sandbox.runtime.guest.{name}")
@@ -194,7 +189,9 @@ def _thread_names() -> list[str]:
 
 
 def _versions() -> dict[str, str]:
-    named = {name: metadata.version(name) for name in ("numpy", "pandas", "RestrictedPython")}
+    science = [name for package, name in DISTRIBUTIONS.items() if sys.modules.get(package) is not None]
+    wanted = ["numpy", "pandas", "RestrictedPython", *science, *(["scipy"] if science else [])]
+    named = {name: metadata.version(name) for name in wanted}
     return {"python": platform.python_version(), **named}
 
 

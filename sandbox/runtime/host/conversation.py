@@ -93,7 +93,7 @@ class Conversation:
             match said:
                 case {"type": "ask" | "blocks"}:
                     self._answer(said, answer)
-                case {"type": "result" | "failed" | "checked"}:
+                case {"type": "result" | "failed" | "checked" | "rehearsed"}:
                     return dict(said)
                 case _:
                     raise Ended("protocol", "the program's process sent a frame that means nothing")

@@ -7,16 +7,17 @@ The walls are there so that it can touch nothing else.
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Self
 
-from sandbox.errors import GuestFailedError, ProgramError
-from sandbox.runtime.host.blocks import BlockWork, run_blocks
+from sandbox.errors import ProgramError
+from sandbox.runtime.host.blocks import BlockRun, BlockWork, run_blocks
 from sandbox.runtime.host.conversation import (
     Answerer,
     Conversation,
@@ -25,37 +26,17 @@ from sandbox.runtime.host.conversation import (
     clean_sentence,
     parse_block_calls,
 )
-from sandbox.runtime.host.declared_outputs import parse_outputs
+from sandbox.runtime.host.endings import GuestLimits, GuestOutcome, how_it_died, outcome_of, status_of
+from sandbox.runtime.host.libraries import Libraries, libraries_of
 from sandbox.runtime.host.memory import memory_bytes
 from sandbox.runtime.host.parameters import Scalar, check_parameters
-from sandbox.runtime.host.report import IsolationReport, Level, too_thin_error
-from sandbox.runtime.host.zygote_process import GUEST_COMMAND, Worker, ZygoteProcess
-from sandbox.runtime.wire import WireError
-
-Status = Literal["ok", "program_error", "limit", "killed", "protocol"]
+from sandbox.runtime.host.rehearsing import TriedBlock, read_tried
+from sandbox.runtime.host.report import IsolationReport, Level
+from sandbox.runtime.host.zygote_process import GUEST_COMMAND, Worker
+from sandbox.runtime.host.zygotes import Purpose, Zygotes
 
 _SEED_BYTES: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class GuestLimits:
-    """What one program may use.
-
-    Attributes:
-        cpu_s: seconds of processor time.
-        wall_s: seconds for which it has the turn; the time in which the engine answers does not count.
-        memory_bytes: address space on top of the interpreter with its libraries.
-        questions: how often it may ask.
-        output_bytes: size of its outputs as JSON.
-        source_bytes: size of its source.
-    """
-
-    cpu_s: float = 20
-    wall_s: float = 120
-    memory_bytes: int = 1 << 30
-    questions: int = 64
-    output_bytes: int = 1 << 20
-    source_bytes: int = 65536
+_HANDOVER_S: Final = 1.0
 
 
 DEFAULT_LIMITS: Final = GuestLimits()
@@ -77,24 +58,6 @@ class Program:
     seed: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class GuestOutcome:
-    """How a program ended.
-
-    Attributes:
-        status: `ok`; `program_error` (it raised, or is not in the language); `limit`; `killed` (cancelled, or ended by
-            the walls); `protocol` (its process did not keep to the wire).
-        outputs: name to table or number, only when `ok`.
-        message: one sentence, a function of the program and of released answers only; empty when `ok`.
-        questions: how many it asked.
-    """
-
-    status: Status
-    outputs: dict[str, Any] | None
-    message: str
-    questions: int
-
-
 class GuestHost:
     """Runs programs, each in a process of its own; several threads may run programs at once.
 
@@ -111,25 +74,19 @@ class GuestHost:
     def __init__(self, *, least: Level = Level.STANDARD) -> None:
         if least < Level.FLOOR:
             raise AssertionError("a level below the floor is not isolation")
-        self._least = least
-        self._lock = threading.Lock()
-        self._zygote: ZygoteProcess | None = None
-        self._block_zygote: ZygoteProcess | None = None
+        self._zygotes = Zygotes(self._command, least)
+        self._one_at_a_time = threading.Lock()
         self._live_lock = threading.Lock()
         self._live: dict[int, Worker] = {}
         self._freezes = 0
 
     def start(self) -> None:
         """Start the process that guests are forked from, and try its walls; does nothing if it runs."""
-        self._running()
+        self._zygotes.get(Purpose.PROGRAMS, Libraries.PLAIN)
 
     def close(self) -> None:
         """End it, and every program that still runs."""
-        with self._lock:
-            for zygote in (self._zygote, self._block_zygote):
-                if zygote is not None:
-                    zygote.close()
-            self._zygote = self._block_zygote = None
+        self._zygotes.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -141,7 +98,11 @@ class GuestHost:
     @property
     def report(self) -> IsolationReport:
         """What isolation this machine gives, as found by trying at the start."""
-        return self._running().report
+        return self._zygotes.get(Purpose.PROGRAMS, Libraries.PLAIN).report
+
+    def report_for(self, source: str) -> IsolationReport:
+        """Return what isolation a program gets, and the versions of what it runs with."""
+        return self._zygotes.get(Purpose.PROGRAMS, libraries_of(source)).report
 
     def memory_bytes(self) -> tuple[int, ...]:
         """Return the memory of each program that runs now, in bytes."""
@@ -254,8 +215,8 @@ class GuestHost:
         }
         said, ended, questions = self._converse(job, answer, limits, cancel)
         if ended is not None:
-            return GuestOutcome(_status(ended.status), None, ended.message, questions)
-        return _outcome(said, questions)
+            return GuestOutcome(status_of(ended.status), None, ended.message, questions)
+        return outcome_of(said, questions)
 
     def run_blocks(self, work: BlockWork, *, cancel: threading.Event | None = None) -> list[tuple[float, ...] | None]:
         """Run a function on each block, each in a worker of its own that dies after it, while programs stand still.
@@ -270,17 +231,38 @@ class GuestHost:
             CancelledError: from `sandbox.errors`, when `cancel` is set.
             GuestFailedError: the machinery failed.
         """
-        with self._lock:
-            self._block_zygote = self._alive(self._block_zygote)
-            zygote = self._block_zygote
-        with self.frozen():
-            return run_blocks(zygote, work, cancel)
+        return self.watch_blocks(work, None, cancel=cancel).vectors
+
+    def watch_blocks(
+        self, work: BlockWork, control: BlockWork | None, *, cancel: threading.Event | None = None
+    ) -> BlockRun:
+        """Run blocks as `run_blocks` does, with the host's own controls in between, which tell how busy the machine is.
+
+        One question to blocks at a time: another's blocks, whose load data may steer, would show in the controls.
+        """
+        zygote = self._zygotes.get(Purpose.BLOCKS, work.libraries)
+        with self._one_at_a_time, self.frozen():
+            return run_blocks(zygote, work, cancel, control)
+
+    def rehearse_block(self, source: str, image: bytes, *, wall_s: float) -> TriedBlock:
+        """Run a function over one block of made-up rows behind the same walls, and say what went wrong.
+
+        Args:
+            source: the function's text.
+            image: the block (`block_image.encode_image`); never of real rows, since what went wrong is told.
+            wall_s: how long it may run.
+        """
+        limits = GuestLimits(cpu_s=wall_s, wall_s=wall_s + _HANDOVER_S, memory_bytes=512 << 20, questions=0)
+        job = {"mode": "rehearse", "source": source, "image": base64.b64encode(image).decode("ascii")}
+        started = time.monotonic()
+        said, ended, _ = self._converse(job, _no_answer, limits, None)
+        return read_tried(said, ended, time.monotonic() - started)
 
     def _converse(
         self, job: dict[str, Any], answer: Answerer, limits: GuestLimits, cancel: threading.Event | None
     ) -> tuple[dict[str, Any] | None, Ended | None, int]:
         """Hold one conversation; return the last frame, or how else it ended, and the number of questions."""
-        zygote = self._running()
+        zygote = self._zygotes.get(Purpose.PROGRAMS, libraries_of(job["source"]))
         worker = zygote.spawn(cpu_s=limits.cpu_s, memory_bytes=limits.memory_bytes)
         conversation = Conversation(
             worker, limits.wall_s, limits.questions, limits.output_bytes, cancel, self._is_frozen
@@ -300,25 +282,8 @@ class GuestHost:
             self._leave(worker)
             status = zygote.reap(worker)
         if hung_up:
-            ended = _how_it_died(status, conversation, limits)
+            ended = how_it_died(status, conversation, limits)
         return said, ended, conversation.questions
-
-    def _running(self) -> ZygoteProcess:
-        with self._lock:
-            self._zygote = self._alive(self._zygote)
-            return self._zygote
-
-    def _alive(self, zygote: ZygoteProcess | None) -> ZygoteProcess:
-        """Return a zygote that runs: this one, or a new one where there is none or it died; the lock is held."""
-        if zygote is not None and zygote.alive:
-            return zygote
-        if zygote is not None:
-            zygote.close()
-        fresh = ZygoteProcess(self._command)
-        if fresh.report.level < self._least:
-            fresh.close()
-            raise too_thin_error(fresh.report, self._least)
-        return fresh
 
 
 def _check_source(source: str, limits: GuestLimits) -> None:
@@ -342,50 +307,3 @@ def _place(value: Any) -> int | None:
 
 def _no_answer(_: dict[str, Any]) -> dict[str, Any]:
     raise AssertionError("a program that is only checked asks nothing")
-
-
-def _outcome(said: dict[str, Any] | None, questions: int) -> GuestOutcome:
-    match said:
-        case {"type": "result", "outputs": outputs}:
-            try:
-                return GuestOutcome("ok", parse_outputs(outputs), "", questions)
-            except WireError as error:
-                return GuestOutcome("protocol", None, f"the declared outputs are malformed: {error}", questions)
-        case {"type": "failed", "kind": "limit", "message": message}:
-            return GuestOutcome("limit", None, clean_sentence(message), questions)
-        case {"type": "failed", "kind": "program", "message": message}:
-            return GuestOutcome("program_error", None, clean_sentence(message), questions)
-        case _:
-            return GuestOutcome(
-                "protocol", None, "the program's process ended with a frame that means nothing", questions
-            )
-
-
-def _how_it_died(status: int, conversation: Conversation, limits: GuestLimits) -> Ended:
-    """Say how a worker ended that hung up.
-
-    Raises:
-        GuestFailedError: it ended before its walls were up, so the fault is not the program's.
-    """
-    if not conversation.ready:
-        raise GuestFailedError(
-            "a guest ended before its walls were up",
-            hint="run `saggar doctor`; the machine may be out of memory",
-            code="isolation.guest_failed.walls",
-        )
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        if number in {signal.SIGPROF, signal.SIGXCPU}:
-            return Ended("limit", f"the program used more than {limits.cpu_s:g} seconds of processor time")
-        if number == signal.SIGSYS:
-            return Ended("killed", "the program did what the walls forbid and was ended")
-        return Ended("killed", "the program's process ended abnormally")
-    return Ended("protocol", "the program's process ended without a result")
-
-
-def _status(text: str) -> Status:
-    match text:
-        case "limit" | "killed" | "protocol":
-            return text
-        case _:
-            raise AssertionError(f"{text} is not how a conversation ends")

@@ -38,13 +38,14 @@ _ENVIRONMENT: Final = {
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
 }
+_OPTIONAL: Final = ("sklearn", "statsmodels", "scipy", "joblib", "cloudpickle", "threadpoolctl", "narwhals", "patsy")
 GUEST_COMMAND: Final = ("-m", "sandbox.runtime.guest.zygote")
 
 
 def _import_path() -> str:
     """Return the folders of the packages that a guest imports, found as this process finds them."""
     folders = [str(Path(sandbox.__file__).parents[1])]
-    for name in ("numpy", "pandas", "RestrictedPython"):
+    for name in ("numpy", "pandas", "RestrictedPython", *_OPTIONAL):
         found = importlib.util.find_spec(name)
         if found is not None and found.origin is not None:
             folders.append(str(Path(found.origin).parents[1]))

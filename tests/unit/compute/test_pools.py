@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.compute.noise_pool import PIECE, ThreadedNoise
-from sandbox.compute.order import WorkOrder, read_table, run_order, table_bytes
+from sandbox.compute.order import WorkOrder, part_bytes, read_part, run_order
 from sandbox.compute.pool import HeldPartitions, ProcessPool, ThreadPool
 from sandbox.compute.run import open_engine, run_plan
 from sandbox.errors import CanonicalError, UnavailableError, VaultError
@@ -101,9 +101,9 @@ def test_an_order_and_a_reply_survive_the_wire():
     order = WorkOrder.of(world.plan(QUESTIONS[2]))
     assert WorkOrder.parse(order.to_bytes()) == order
     table = world.table(world.visits(units(0, 9)))
-    assert read_table(table_bytes(table)).equals(table)
+    assert read_part(part_bytes(table)).equals(table)
     engine = open_engine(1)
-    assert order.parse_reply(run_order(order.to_bytes(), table_bytes(table), engine)) == order.run(engine, table)
+    assert order.parse_reply(run_order(order.to_bytes(), part_bytes(table), engine)) == order.run(engine, table)
     engine.close()
 
 
@@ -119,7 +119,7 @@ def test_a_malformed_order_is_refused(raw):
 )
 def test_a_reply_that_is_not_the_plans_is_refused(change):
     order = WorkOrder.of(world.plan(QUESTIONS[2]))
-    reply = run_order(order.to_bytes(), table_bytes(world.table(world.visits(units(0, 9)))))
+    reply = run_order(order.to_bytes(), part_bytes(world.table(world.visits(units(0, 9)))))
     with pytest.raises(VaultError, match="malformed or of another plan") as raised:
         order.parse_reply(change(reply))
     assert raised.value.code == "vault.partials"
@@ -129,7 +129,7 @@ def test_the_reply_of_another_plan_is_refused():
     one, other = (
         WorkOrder.of(world.plan(sql)) for sql in (QUESTIONS[0], "SELECT COUNT(*) AS n, SUM(age) AS t FROM visits")
     )
-    reply = run_order(other.to_bytes(), table_bytes(world.table(world.visits(units(0, 3)))))
+    reply = run_order(other.to_bytes(), part_bytes(world.table(world.visits(units(0, 3)))))
     with pytest.raises(VaultError, match="of another plan"):
         one.parse_reply(reply)
 
@@ -138,7 +138,7 @@ def test_a_workers_error_arrives_with_its_code_and_without_its_words():
     order = WorkOrder.of(world.plan(QUESTIONS[0]))
     table = world.table(world.visits(units(0, 3))).drop_columns(["cost"])
     with pytest.raises(VaultError, match="not what the plan reads") as raised:
-        order.parse_reply(run_order(order.to_bytes(), table_bytes(table)))
+        order.parse_reply(run_order(order.to_bytes(), part_bytes(table)))
     assert raised.value.code == "vault.partition"
 
 

@@ -19,10 +19,20 @@ from sandbox.model.job import JobKind
 from sandbox.model.load_agreement import load_agreement
 from sandbox.model.load_description import load_description
 from sandbox.model.load_job import EpsilonDelta, load_job
+from sandbox.privacy.models.planning import plan_model
 
 HOSPITAL = Path(__file__).parents[3] / "examples" / "hospital"
 PARTIES = {"operator": "ab" * 16, "agency": "cd" * 16}
-JOBS = ["job_sql", "job_public", "job_python", "job_blocks", "attack_rows", "attack_files", "attack_budget"]
+JOBS = [
+    "job_sql",
+    "job_public",
+    "job_python",
+    "job_blocks",
+    "job_model",
+    "attack_rows",
+    "attack_files",
+    "attack_budget",
+]
 
 
 def text(name):
@@ -57,7 +67,7 @@ def test_every_yaml_of_the_example_loads(description, agreement):
     assert {path.name for path in HOSPITAL.glob("*.yaml")} == known
     for job in JOBS:
         loaded = load_job(text(f"{job}.yaml"), f"{job}.yaml")
-        assert (HOSPITAL / loaded.code).is_file()
+        assert loaded.model is not None or (HOSPITAL / loaded.code).is_file()
         assert loaded.agreement == agreement.agreement
         assert loaded.product in agreement.products
         assert loaded.purpose in agreement.purposes
@@ -152,6 +162,17 @@ def request_for(job, description, agreement, **changes):
 @pytest.mark.parametrize("job", ["job_public", "job_python"])
 def test_the_honest_jobs_are_allowed(job, description, agreement):
     assert decide(request_for(job, description, agreement)).clauses == ("agreed-use",)
+
+
+def test_the_model_is_planned_and_its_columns_and_loss_are_granted(description, agreement):
+    job = load_job(text("job_model.yaml"), "job_model.yaml")
+    plan = plan_model(job.model, job.loss, {description.table: description}, rows=job.rows, groups=job.groups)
+    request = request_for("job_model", description, agreement, reads=(plan.reads,))
+    assert plan.reads == (
+        "hospital",
+        ("insulin", "number_emergency", "number_inpatient", "readmitted", "time_in_hospital"),
+    )
+    assert decide(request).clauses == ("agreed-use",)
 
 
 def test_the_attacks_on_rows_and_budget_are_denied_by_their_clauses(description, agreement):

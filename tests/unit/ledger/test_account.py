@@ -222,11 +222,30 @@ def test_a_limit_lowered_below_what_is_spent_leaves_nothing_and_breaks_nothing(s
         ({"snapshot": "sm3:" + "77" * 32, "parent": "sm3:" + "66" * 32}, "wrong_parent"),
         ({"parent": city.SNAPSHOT}, "duplicate"),
         ({"snapshot": "sm3:" + "77" * 32, "parent": city.SNAPSHOT, "unit_kind": "ward"}, "unit_changed"),
+        ({"snapshot": "sm3:" + "77" * 32, "parent": city.SNAPSHOT, "also_protects": ["ward"]}, "unit_changed"),
+        ({"dataset": "new", "also_protects": [city.UNIT]}, "duplicate"),
+        ({"dataset": "new", "also_protects": ["b", "a"]}, "malformed"),
         ({"dataset": "new", "parent": city.SNAPSHOT}, "wrong_parent"),
     ],
 )
 def test_a_seal_that_does_not_fit_its_lineage_is_refused(founded, changes, code):
     assert refusal(founded, K.DATASET_SEALED, city.sealing(**changes)).code == f"ledger.entry.{code}"
+
+
+def test_a_dataset_of_two_kinds_has_two_accounts_that_are_lowered_and_charged_together(founded):
+    two = {"dataset": "new", "table": "more", "also_protects": ["ward"], "snapshot": city.digest("n1")}
+    state = city.after([(K.DATASET_SEALED, city.sealing(**two))], founded)
+    names = (f"dataset:new/{city.UNIT}", "dataset:new/ward")
+    assert state.datasets["new"].accounts == names
+    assert state.datasets["new"].to_record()["also_protects"] == ["ward"]
+    assert "also_protects" not in state.datasets[city.DATASET].to_record(), "logs from before fold to the same state"
+    assert len({state.accounts[name].limit for name in names}) == 1
+    lower = two | {"snapshot": city.digest("n2"), "parent": city.digest("n1"), "budget": city.loss("1/4")}
+    state = city.after([(K.DATASET_SEALED, city.sealing(**lower))], state)
+    assert [state.accounts[name].limit.rho for name in names] == [Fraction(1, 4)] * 2
+    profile = {"dataset": "new", "snapshot": city.digest("n2"), "loss": city.loss("1/8"), "profile": city.digest("p")}
+    state = city.after([(K.DATASET_PROFILED, profile)], state)
+    assert [rho(state, name) for name in names] == [(0, Fraction(1, 8))] * 2
 
 
 def test_a_profile_is_paid_from_the_datasets_account(founded):

@@ -4,7 +4,7 @@ import pytest
 
 from sandbox.errors import DescriptionError
 from sandbox.model.canonical import canonical_bytes
-from sandbox.model.description import ColumnKind
+from sandbox.model.description import ColumnKind, DatasetDescription
 from sandbox.model.load_description import load_description
 
 GOOD = """\
@@ -82,6 +82,44 @@ def test_a_description_reads_as_it_was_written():
     assert (seen_on.lower, seen_on.upper, seen_on.resolution) == (18262, 20818, None)
     assert [value.value for value in ward.domain] == ["NO", "SO"]
     assert (note.kind, note.domain, aided.kind) == (ColumnKind.TEXT, None, ColumnKind.BOOLEAN)
+
+
+OTHERS = "also_protects:\n  - {kind: person, column: 工号, zh: 自然人, rows: 5}\nbound:"
+
+
+def test_further_units_are_read_and_written_and_change_nothing_where_there_are_none():
+    two = load(GOOD.replace("bound:", OTHERS, 1))
+    (other,) = two.also_protects
+    assert (other.kind, other.column, other.rows, other.token_column) == ("person", "工号", 5, "_unit_person")
+    assert two.unit_kinds == ("patient", "person")
+    assert DatasetDescription.parse(two.to_record()) == two
+    assert two.digest() != load().digest()
+    assert "also_protects" not in load().to_record()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "message"),
+    [
+        ("kind: person", "kind: patient", "duplicate", "the kind `patient` is protected twice"),
+        ("column: 工号", "column: 身份证", "unit_column", "`身份证` names a person and cannot be a column"),
+        ("column: 工号", "column: days", "unit_column", "`days` names a person and cannot be a column"),
+        ("rows: 5", "rows: 0", "range", "`also_protects[0].rows` is out of range"),
+        (", rows: 5", "", "missing_field", "field `rows` is missing"),
+        ("rows: 5", "rows: 5, groups: 2", "unknown_field", "unknown field `groups`"),
+        (
+            "\nbound:",
+            "".join(f"\n  - {{kind: k{c}, column: {c}1, zh: x, rows: 1}}" for c in "abc") + "\nbound:",
+            "range",
+            "`also_protects` names 1 to 3 kinds of units",
+        ),
+    ],
+)
+def test_further_units_that_are_none_are_refused(old, new, kind, message):
+    assert OTHERS.replace(old, new, 1) != OTHERS
+    with pytest.raises(DescriptionError) as caught:
+        load(GOOD.replace("bound:", OTHERS.replace(old, new, 1), 1))
+    assert message in caught.value.message
+    assert caught.value.code.endswith(kind)
 
 
 def test_a_description_has_canonical_bytes_and_spelling_does_not_matter():

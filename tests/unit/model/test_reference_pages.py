@@ -29,7 +29,8 @@ def test_the_example_of_the_agreement_page_loads():
 
 
 def test_the_examples_of_the_job_page_load():
-    assert [load_job(example, "example").kind for example in examples("job.md")] == [JobKind.SQL, JobKind.PYTHON]
+    kinds = [load_job(example, "example").kind for example in examples("job.md")]
+    assert kinds == [JobKind.SQL, JobKind.PYTHON, *[JobKind.MODEL] * 4]
 
 
 @pytest.mark.parametrize("clause", sorted(compile_policies(current_policies()).clauses))

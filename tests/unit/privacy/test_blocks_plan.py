@@ -139,7 +139,10 @@ def test_the_auditor_accepts_what_was_drawn_and_finds_what_was_changed(changes):
     refused("not such as blocks can give|not the replay's|asked more often|more sums", add("exact", 10**9))
     refused("not the replay's", change_answer=lambda answer: answer["rows"][0].__setitem__(0, 0.123))
     refused("not the replay's", change_answer=lambda answer: answer.update(notes=[]))
-    refused("unknown or missing fields", lambda sealed: sealed.update(v=2))
+    for version in (1, 3):
+        refused("unknown or missing fields", lambda sealed, version=version: sealed.update(v=version))
+    refused("unknown or missing fields", lambda sealed: sealed.pop("pace"))
+    refused("not the replay's", lambda sealed: sealed.update(pace=[4, 1]))
     refused("unknown or missing fields", lambda sealed: sealed.pop("split"))
     refused("malformed", lambda sealed: sealed.update(outputs=[[{"exact": "01", "noise": "0"}]]))
     refused("another number of outputs", lambda sealed: sealed.update(outputs=[]))
@@ -163,6 +166,7 @@ def test_the_auditor_accepts_what_was_drawn_and_finds_what_was_changed(changes):
         ({"outputs": (world.output("a b"),)}, QueryError, "`a b` is not a name"),
         ({"outputs": (world.output(lower=1, upper=1),)}, BoundError, "lower <= default <= upper"),
         ({"outputs": (world.output(default=2),)}, BoundError, "lower <= default <= upper"),
+        ({"outputs": (world.output(upper=10**400, resolution=10**400),)}, BoundError, "lower <= default <= upper"),
         ({"outputs": (world.output(resolution="2/3"),)}, BoundError, "does not divide"),
         ({"outputs": (world.output(resolution="1/1000000000000000"),)}, BoundError, "does not divide"),
         ({"outputs": (world.output(resolution="1/10000000"),), **MEDIAN}, BoundError, "is searched on"),

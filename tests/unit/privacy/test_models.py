@@ -4,15 +4,20 @@ The statistical ones ask for errors far beyond what noise gives: a false alarm h
 """
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from sandbox.errors import BoundError
+from sandbox.errors import BoundError, SaggarError
 from sandbox.model.loss import PrivacyLoss
-from sandbox.privacy.models.asking import COUNT_SHARE, Feature, literal
-from sandbox.privacy.models.regression import _CURVATURE, fit_linear, fit_logistic
+from sandbox.model.model_document import ModelDocument, ModelInput, ModelKind
+from sandbox.privacy.models.asking import COUNT_SHARE, Feature, Source, literal
+from sandbox.privacy.models.expecting import quote_model
+from sandbox.privacy.models.planning import plan_model
+from sandbox.privacy.models.regression import CURVATURE, fit_linear, fit_logistic
+from sandbox.privacy.models.running import run_model
 from sandbox.privacy.models.scorecard import Characteristic, fit_scorecard
 from sandbox.privacy.models.synthetic import draw_synthetic
 from tests.support import models_world as models
@@ -67,7 +72,7 @@ def test_the_standard_errors_of_a_linear_regression_cover_what_the_noise_does():
 def test_the_curvature_is_that_of_the_chebyshev_parabola():
     points = [math.pi * (k + 0.5) / 2000 for k in range(2000)]
     second = 2 / 2000 * sum(-math.log1p(math.exp(-4 * math.cos(t))) * math.cos(2 * t) for t in points)
-    assert pytest.approx(-2 * 2 * second / 16, abs=1e-4) == _CURVATURE
+    assert pytest.approx(-2 * 2 * second / 16, abs=1e-4) == CURVATURE
 
 
 @pytest.mark.parametrize("noise", [NoNoise(), None])
@@ -120,9 +125,100 @@ def test_too_few_positives_are_found_by_a_noisy_count_and_the_model_is_refused(k
 
 
 def test_a_linear_regression_of_noise_is_refused():
+    ask, loss = models.Asker(FEW), PrivacyLoss(Fraction(1, 1000))
     with pytest.raises(BoundError, match="the noise is as large as the sums") as raised:
-        fit_linear(models.Asker(FEW), "visits", SPENT, [AGE, INCOME, RENTS], PrivacyLoss(Fraction(1, 1000)))
+        fit_linear(ask, "visits", SPENT, [AGE, INCOME, RENTS], loss)
     assert raised.value.code == "privacy.bound.rows_needed"
+    assert ask.spent == loss.scaled(COUNT_SHARE), "nothing but the rows was counted"
+
+
+def test_a_filter_and_a_bound_go_into_every_question_of_a_model():
+    source = Source("visits", "home <> 'own' OR age < 9", 1, 1)
+    ask = models.Asker(PEOPLE)
+    fit_logistic(ask, source, "bad OR age > 99", [AGE], LOSS)
+    fit_scorecard(ask, source, "bad OR age > 99", CARD, LOSS)
+    draw_synthetic(ask, source, ["home", "town"], LOSS, seed=1)
+    fit_linear(ask, source, SPENT, [AGE], LOSS)
+    assert all("(home <> 'own' OR age < 9)" in question.sql for question in ask.questions)
+    assert {(question.rows, question.groups) for question in ask.questions} == {(1, 1)}
+    assert ask.questions[0].sql.endswith("WHERE (home <> 'own' OR age < 9) AND (bad OR age > 99)")
+
+
+def documents():
+    age, home = ModelInput("age", "age"), ModelInput("home", "home")
+    bad = ModelInput("bad", "bad")
+    many = tuple(ModelInput(f"f{n}", f"age * {n}") for n in range(1, 12))
+    return [
+        ModelDocument(ModelKind.LINEAR, "visits", "", ModelInput("spent", "spent"), (age,), 10),
+        ModelDocument(ModelKind.LOGISTIC, "visits", "age > 3", bad, many, 10),
+        ModelDocument(ModelKind.SCORECARD, "visits", "", bad, (replace(age, cuts=(Fraction(30),)), home), 10),
+        ModelDocument(ModelKind.SYNTHETIC, "visits", "", None, (home, ModelInput("bad", "bad")), 10),
+    ]
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda document: document.kind.value)
+def test_a_model_asks_just_what_was_planned_and_its_answers_alone_make_it(document):
+    tables = {"visits": models.DESCRIPTION}
+    plan = plan_model(document, LOSS, tables, rows=2, groups=None)
+    ask, answers = models.Asker(PEOPLE), []
+
+    def kept(question):
+        answers.append(ask(question))
+        return answers[-1]
+
+    first = run_model(plan, kept, LOSS, seed=b"s")
+    assert ask.questions == [question for question, _ in plan.questions]
+    assert ask.spent.rho <= LOSS.rho
+    rest = iter(answers)
+    assert run_model(plan, lambda _: next(rest), LOSS, seed=b"s") == first
+    assert set(first) == {output.name for output in plan.outputs}
+    assert {column for _, asked in plan.questions for column in asked.columns} == set(plan.reads[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ({"filter": "age > 3) OR (TRUE"}, "input.query.model", "is not one expression"),
+        ({"filter": "age > 3 -- all"}, "input.query.model", "is not one expression"),
+        ({"filter": "home = 'own"}, "input.query.model", "is not one expression"),
+        ({"filter": "home = 'it''s (--'"}, "input.query.unknown_value", ""),
+        ({"target": None}, "input.query.model", "the model has no target"),
+        ({"inputs": ()}, "privacy.bound.features", "takes 1 to 20 features"),
+        ({"inputs": (ModelInput("x", "CASE WHEN bad THEN 1 END"),)}, "input.query.model", "may be NULL"),
+        ({"inputs": (ModelInput("x", "COUNT(*)"),)}, "input.query.aggregate_place", ""),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_before_any_question(change, code, message):
+    with pytest.raises(SaggarError) as refused:
+        plan_model(replace(documents()[1], **change), LOSS, {"visits": models.DESCRIPTION}, rows=None, groups=None)
+    assert refused.value.code == code
+    assert message in refused.value.message
+    assert refused.value.hint
+
+
+def test_a_scorecard_of_a_number_that_may_be_missing_and_too_many_characteristics_are_refused():
+    tables = {"visits": models.DESCRIPTION}
+    card = documents()[2]
+    missing = replace(card.inputs[0], sql="CASE WHEN bad THEN age END")
+    with pytest.raises(SaggarError, match="may be NULL"):
+        plan_model(replace(card, inputs=(missing,)), LOSS, tables, rows=None, groups=None)
+    with pytest.raises(BoundError, match="1 to 20 characteristics") as raised:
+        fit_scorecard(models.Asker(FEW), "visits", "bad", CARD[:1] * 21, LOSS)
+    assert raised.value.code == "privacy.bound.features"
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda document: document.kind.value)
+def test_what_a_quote_expects_is_about_what_the_model_then_says(document):
+    """Errors that a quote names before and a model after, on data as evenly spread as the quote takes it: within 3x."""
+    plan = plan_model(document, LOSS, {"visits": models.DESCRIPTION}, rows=None, groups=None)
+    quoted = quote_model(plan, LOSS)
+    assert quoted.questions == len(plan.questions)
+    assert quoted.counted == {"linear": "rows", "synthetic": ""}.get(document.kind.value, "positives")
+    assert len(quoted.expected) == {"linear": 1, "logistic": 11, "scorecard": 2, "synthetic": 1}[document.kind.value]
+    if document.kind is ModelKind.LINEAR:
+        (expected,) = quoted.expected
+        said = run_model(plan, models.Asker(PEOPLE), LOSS, seed=b"")["coefficients"]["rows"][1][4]
+        assert 1 / 3 < said / (expected.standard_error * expected.rows / (2 * 4000)) < 3
 
 
 def test_many_features_take_several_questions_and_one_loss():

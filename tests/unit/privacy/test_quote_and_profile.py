@@ -1,5 +1,6 @@
 """Quotes from public facts, and the profile that lets them speak of bias."""
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
@@ -15,7 +16,7 @@ from sandbox.privacy.profile import Profile, profile_plan, read_profile
 from sandbox.privacy.quote import quote_plan
 from tests.support import privacy_world as world
 
-PROFILE_LOSS = PrivacyLoss(Fraction(1, 100))
+PROFILE_LOSS = PrivacyLoss(Fraction(1000))  # little noise, so that five units are enough to speak of bias
 
 
 def profile(units, noise=None):
@@ -23,6 +24,24 @@ def profile(units, noise=None):
     table = world.table(world.visits({unit: [{}] * rows for unit, rows in units.items()}))
     measured = measure(plan, run_plan(plan, [table]), world.NoNoise() if noise is None else noise)
     return plan, measured, read_profile(plan, measured.answer)
+
+
+def test_a_profile_that_drowns_in_its_noise_says_nothing_of_bias():
+    _, _, found = profile({1: 1, 2: 1, 3: 2, 4: 10, 5: 60})
+    drowned = dataclasses.replace(found, loss=PrivacyLoss(Fraction(1, 100)))
+    assert found.tells_rows()
+    assert not drowned.tells_rows()
+    assert drowned.lost_share(4) is None
+    quote = quote_plan(world.plan("SELECT COUNT(*) AS n FROM visits"), drowned)
+    assert any("too small for its profile" in note for note in quote.notes)
+
+
+def test_quotes_say_what_clamping_and_a_threshold_do():
+    keyed = quote_plan(world.plan("SELECT diag, SUM(LEAST(cost, 500)) AS s FROM visits GROUP BY diag")).notes
+    assert any("(s 0 to 500)" in note and "the nearer bound" in note for note in keyed)
+    assert any("leans high by" in note and "in all but 1 of 40" in note for note in keyed)
+    plain = quote_plan(world.plan("SELECT COUNT(*) AS n FROM visits")).notes
+    assert not any("nearer bound" in note for note in plain)
 
 
 def test_a_profile_counts_units_by_their_rows_and_says_what_a_bound_drops():

@@ -8,7 +8,7 @@ import pytest
 from sandbox.compute.run import open_engine, run_plan
 from sandbox.errors import BoundError, QueryError
 from sandbox.model.loss import PrivacyLoss
-from sandbox.privacy.accuracy import least_loss, propose_rows, relative_error
+from sandbox.privacy.accuracy import least_loss, proposals, propose_rows, relative_error
 from sandbox.privacy.measure import measure, verify_measured
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.plan import plan_query
@@ -189,3 +189,10 @@ def test_the_proposed_bound_weighs_bias_against_noise():
     assert propose_rows(query, world.LOSS, long_tail, 100_000).rows == 4
     single = Profile("clinic", "patient", (1000, 1, 0, 0, 0), PrivacyLoss(Fraction(1, 100)))
     assert propose_rows(query, world.LOSS, single, 200).rows == 1
+
+
+@pytest.mark.parametrize("values", ["COUNT(*) AS n", "AVG(cost) AS m", "SUM(age) AS s, COUNT(*) AS n"])
+def test_a_rescaled_question_is_quoted_without_a_proposal_since_it_leaves_no_row_out(values):
+    profile = Profile("clinic", "patient", (100, 100, 100, 1000, 5000), PrivacyLoss(Fraction(1, 100)))
+    assert proposals(world.check(f"SELECT {values} FROM visits"), world.LOSS, profile)
+    assert not proposals(world.check(f"SELECT {values} FROM visits SETTINGS bounding = 'rescale'"), world.LOSS, profile)

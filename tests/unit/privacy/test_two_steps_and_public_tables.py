@@ -2,13 +2,15 @@
 
 import statistics
 from collections import defaultdict
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
 from sandbox.compute.run import run_plan
+from sandbox.errors import QueryError
 from sandbox.model.loss import PrivacyLoss
-from sandbox.model.unit import ContributionBound
+from sandbox.model.unit import ContributionBound, PrivacyUnit
 from sandbox.privacy.measure import measure, verify_measured
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.quote import quote_plan
@@ -140,3 +142,19 @@ def test_two_steps_are_audited_as_every_answer_is():
     )
     measured = measure(plan, run_plan(plan, [TABLE]), OpenDpNoise())
     verify_measured(plan, measured.answer.to_record(), measured.sealed)
+
+
+@pytest.mark.parametrize("header", ["Patient", "PatientID", "患者编号"])
+def test_a_unit_is_counted_and_asked_first_however_its_header_is_spelled(header):
+    described = replace(world.describe(), unit=PrivacyUnit("patient", header, "患者"))
+    for name in (header, f'"{header}"', header.upper(), f"visits.{header}"):
+        assert world.plan(f"SELECT COUNT(DISTINCT {name}) AS n FROM visits", described).sql.endswith("_rank = 1")
+        inner = f"SELECT {name}, COUNT(*) AS n FROM visits GROUP BY {name}"
+        assert world.plan(f"SELECT AVG(n) AS m FROM ({inner}) AS p", described).bound == ContributionBound(1, 1)
+        for leak in (
+            f"SELECT {name}, COUNT(*) FROM visits GROUP BY 1",
+            f"SELECT COUNT(*) FROM visits WHERE {name} = 'x'",
+        ):
+            with pytest.raises(QueryError) as raised:
+                world.plan(leak, described)
+            assert raised.value.code == "input.query.unit_column"

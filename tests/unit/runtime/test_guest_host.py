@@ -35,6 +35,12 @@ def host():
         yield host
 
 
+def running(host):
+    """Return the one zygote of a host that has run plain programs only."""
+    (zygote,) = host._zygotes._running.values()
+    return zygote
+
+
 def run(host, source, parameters=None, answer=lambda _: ANSWER, limits=LIMITS, **more):
     return host.run(Program(source, parameters or {}, SEED), answer, limits=limits, **more)
 
@@ -245,7 +251,7 @@ def test_a_program_is_a_function_of_its_seed_and_its_answers():
 @pytest.mark.isolation
 def test_a_zygote_that_died_is_replaced_for_the_next_job():
     with GuestHost() as host:
-        process = host._zygote._process
+        process = running(host)._process
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         with pytest.raises(GuestFailedError) as caught:
@@ -270,7 +276,7 @@ def test_closing_ends_every_program_that_runs():
     started = threading.Thread(target=job)
     started.start()
     threading.Event().wait(0.5)
-    zygote = host._zygote._process
+    zygote = running(host)._process
     host.close()
     started.join(10)
     assert not started.is_alive()
@@ -282,7 +288,7 @@ def test_closing_ends_every_program_that_runs():
 def test_guests_end_when_the_engine_is_killed():
     script = (
         "import sys, threading\nfrom sandbox.runtime.host.guests import *\n"
-        "h = GuestHost(); h.start(); print(h._zygote._process.pid, flush=True)\n"
+        "h = GuestHost(); h.start(); (z,) = h._zygotes._running.values(); print(z._process.pid, flush=True)\n"
         f"h.run(Program({SPIN!r}, {{}}, bytes(32)), None, limits=GuestLimits(cpu_s=100))\n"
     )
     engine = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

@@ -12,6 +12,7 @@ from sandbox.crypto.suites import suite
 from sandbox.errors import KeyUnavailableError, SealBrokenError, StorageError
 from sandbox.model.keys import SuiteName
 from sandbox.vault.keyring import Keyring, derive_snapshot_key, half_name
+from sandbox.vault.unit_keys import ensure_unit_keys, forget_unit_keys, unit_keys, unit_kinds, unit_name
 from sandbox.vault.wrapping import WrappedKey, unwrap_secret, wrap_secret
 
 PASSPHRASE = "open sesame"
@@ -34,7 +35,43 @@ def test_a_reopened_keyring_has_the_same_keys(keyring: Keyring, tmp_path: Path, 
 
 def test_each_dataset_has_keys_of_its_own(keyring: Keyring) -> None:
     one, two = keyring.ensure_dataset("hospital"), keyring.ensure_dataset("医院")
-    assert len({one.wrapping, one.tokens, one.partition, two.wrapping, two.tokens, two.partition}) == 6
+    assert one.wrapping != two.wrapping
+
+
+def test_each_kind_of_unit_has_keys_of_its_own_that_stay(keyring: Keyring, tmp_path: Path) -> None:
+    one, two = ensure_unit_keys(keyring, "patient"), ensure_unit_keys(keyring, "enterprise")
+    assert len({one.tokens, one.partition, two.tokens, two.partition}) == 4
+    assert ensure_unit_keys(Keyring.open(tmp_path / "keys", passphrase=PASSPHRASE), "patient") == one
+    assert unit_kinds(keyring) == ("enterprise", "patient")
+    forget_unit_keys(keyring, "patient")
+    forget_unit_keys(keyring, "patient")
+    with pytest.raises(KeyUnavailableError, match="no keys for units of the kind `patient`") as caught:
+        unit_keys(keyring, "patient")
+    assert caught.value.code == "vault.key_unavailable.unit_kind"
+    assert unit_keys(keyring, "enterprise") == two
+
+
+def test_the_keys_of_another_kind_do_not_open(keyring: Keyring, tmp_path: Path) -> None:
+    for kind in ("patient", "enterprise"):
+        ensure_unit_keys(keyring, kind)
+    one, two = (tmp_path / "keys" / unit_name(kind) for kind in ("patient", "enterprise"))
+    one.write_bytes(two.read_bytes())
+    with pytest.raises(SealBrokenError, match="does not open under its parent"):
+        unit_keys(keyring, "patient")
+    one.write_bytes(b'{"partition":{},"tokens":{},"unit_kind":"patient","v":2}')
+    with pytest.raises(SealBrokenError, match=f"the key file `keys/units/{one.name}` is damaged"):
+        unit_keys(keyring, "patient")
+
+
+def test_a_dataset_whose_tokens_have_a_key_of_their_own_is_refused_and_never_appended_to(
+    keyring: Keyring, tmp_path: Path
+) -> None:
+    keyring.ensure_dataset("hospital")
+    (path,) = (tmp_path / "keys" / "datasets").iterdir()
+    path.write_bytes(b'{"dataset":"hospital","keys":{},"v":2}')
+    with pytest.raises(KeyUnavailableError, match="a token key for each dataset") as caught:
+        keyring.ensure_dataset("hospital")
+    assert caught.value.code == "vault.key_unavailable.version"
 
 
 def test_a_wrong_passphrase_opens_nothing(keyring: Keyring, tmp_path: Path) -> None:
@@ -180,8 +217,10 @@ def test_no_key_shows_itself(keyring: Keyring) -> None:
     keys = keyring.ensure_dataset("hospital")
     key = keyring.create_snapshot_key("hospital", SNAPSHOT, "health", SuiteName.GM)
     shown = repr(keys) + repr(key) + repr(keyring)
+    units = ensure_unit_keys(keyring, "patient")
+    shown += repr(units)
     assert "tokens" not in shown
-    for secret in (keys.wrapping, keys.tokens, keys.partition, key.objects, key.facts):
+    for secret in (keys.wrapping, units.tokens, units.partition, key.objects, key.facts):
         assert repr(secret) not in shown
 
 

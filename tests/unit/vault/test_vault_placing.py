@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from Crypto.Cipher import AES
 
 from sandbox.crypto.suites import suite
 from sandbox.model.keys import SuiteName
@@ -20,13 +21,11 @@ def hashing(suite_name: SuiteName) -> UnitHash:
     return UnitHash(b"k" * 32, suite(suite_name))
 
 
-def test_the_hash_is_the_xor_of_a_table_entry_for_each_byte(hashing: UnitHash, suite_name: SuiteName) -> None:
+def test_the_hash_is_one_block_of_aes_under_a_derived_key(hashing: UnitHash, suite_name: SuiteName) -> None:
     unit = -1_234_567_890_123_456_789
-    expected = 0
-    for place, octet in enumerate(unit.to_bytes(8, "little", signed=True)):
-        table = suite(suite_name).expand(b"k" * 32, b"saggar/partition-table/1/" + bytes([place]), 2048)
-        expected ^= int.from_bytes(table[8 * octet : 8 * octet + 8], "big")
-    assert int(hashing.of(np.array([unit]))[0]) == expected
+    key = suite(suite_name).expand(b"k" * 32, b"saggar/partition-hash/2", 32)
+    block = AES.new(key, AES.MODE_ECB).encrypt(unit.to_bytes(8, "little", signed=True) + bytes(8))
+    assert int(hashing.of(np.array([unit]))[0]) == int.from_bytes(block[:8], "little")
 
 
 def test_another_key_gives_another_hash(units: np.ndarray, hashing: UnitHash, suite_name: SuiteName) -> None:
@@ -81,6 +80,22 @@ def test_the_order_of_units_does_not_depend_on_arrival(units: np.ndarray, hashin
     second, _ = order_and_rank(np.sort(rows), hashing.of(np.sort(rows)), SEED)
     assert np.array_equal(rows[first], np.sort(rows)[second])
     assert not np.array_equal(rows[first], np.sort(rows)), "the order is that of the tokens"
+
+
+def test_a_unit_of_very_many_rows_is_ranked_like_the_others(hashing: UnitHash) -> None:
+    rows = np.repeat(np.array([5, -7, 9]), [200_000, 3, 1])
+    _check_placed(rows, *order_and_rank(rows, hashing.of(rows), SEED))
+
+
+def test_rows_whose_random_bits_are_equal_are_shuffled_all_the_same() -> None:
+    """One unit of 2**17 rows has 15 random bits a row, so four rows share each value: none keeps the arrival's order.
+
+    Of adjacent pairs in the stored order, half ascend in arrival; the bound is six standard deviations (sqrt(n / 12)).
+    """
+    rows = np.zeros(1 << 17, np.int64)
+    order, _ = order_and_rank(rows, np.zeros(len(rows), np.uint64), SEED)
+    ascending = int(np.count_nonzero(np.diff(order) > 0))
+    assert abs(ascending - len(rows) / 2) < 6 * (len(rows) / 12) ** 0.5 + 1
 
 
 @pytest.mark.parametrize("collide", [False, True])

@@ -70,7 +70,9 @@ def test_chunks_are_few_and_even(rows: int, limit: int, chunks: tuple[int, ...])
     [
         ("cost", pa.array(np.random.default_rng(1).integers(0, 10**9, 100_000)), "BYTE_STREAM_SPLIT"),
         ("day", pa.array(np.arange(70_000, dtype="i4")).cast(pa.date32()), "BYTE_STREAM_SPLIT"),
-        ("age", pa.array(np.arange(100_000) % 100), "RLE_DICTIONARY"),
+        ("far", pa.array(np.random.default_rng(1).integers(0, 2**40, 100_000)), "BYTE_STREAM_SPLIT"),
+        ("age", pa.array(np.arange(100_000) % 100), "BYTE_STREAM_SPLIT"),
+        ("flag", pa.array(np.arange(100_000) % 2), "RLE_DICTIONARY"),
         ("district", pa.array(["a", "b"] * 1000), "RLE_DICTIONARY"),
         ("note", pa.array([str(i) for i in range(70_000)]), "PLAIN"),
         ("_unit", pa.array(np.arange(100_000) // 9), "PLAIN"),
@@ -83,7 +85,19 @@ def test_a_column_is_encoded_for_what_it_holds(name: str, values: pa.Array, enco
     assert file.metadata.num_row_groups == 1
     assert found.compression.startswith("LZ4")
     assert found.statistics is None
-    assert file.read().column(name).combine_chunks().equals(values)
+    stored = file.read().column(name).combine_chunks()
+    assert stored.cast(values.type).equals(values)
+    assert (found.physical_type == "INT32") == (name in {"cost", "day", "age", "flag"})
+
+
+def test_only_64_bit_numbers_may_be_stored_in_32_bits(suite_name: SuiteName) -> None:
+    chosen, rows = suite(suite_name), (3,)
+    key = b"k" * chosen.key_bytes
+    raw, lengths = seal_segment(chosen, key, PLACE, pa.array([1, None, -(2**31)], pa.int32()), rows)
+    assert _open(suite_name, raw, rows, lengths, pa.int64()).to_pylist() == [1, None, -(2**31)]
+    with pytest.raises(SealBrokenError) as caught:
+        _open(suite_name, raw, rows, lengths, pa.date32())
+    assert caught.value.code == "vault.seal_broken.content"
 
 
 def test_padding_blurs_the_length_and_costs_little() -> None:

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -20,10 +21,18 @@ from sandbox.vault.spill import RowBuffer
 def _buffer(directory: Path, description: DatasetDescription, name: SuiteName, *, limit_bytes: int) -> RowBuffer:
     chosen = suite(name)
     hashing = UnitHash(b"k" * 32, chosen)
-    return RowBuffer(chosen, directory, hashing, batch_schema(description), buckets=8, limit_bytes=limit_bytes)
+    return RowBuffer(chosen, directory, hashing, description, buckets=8, limit_bytes=limit_bytes)
 
 
-@pytest.mark.parametrize("limit_bytes", [1, 20_000, 1 << 30])
+def _table(rows: RowBuffer, description: DatasetDescription, bucket: int) -> pa.Table:
+    """Return a bucket in storage types."""
+    found, packing = rows.bucket(bucket), rows.packing
+    assert len(found) == rows.count(bucket)
+    columns = [pa.array(packing.units(found)), *(packing.values(found, number) for number in range(len(packing.lanes)))]
+    return pa.table(columns, schema=batch_schema(description))
+
+
+@pytest.mark.parametrize("limit_bytes", [1, 10_000, 1 << 30])
 def test_every_row_comes_back_in_its_bucket(
     tmp_path: Path, description: DatasetDescription, tools: SimpleNamespace, suite_name: SuiteName, limit_bytes: int
 ) -> None:
@@ -36,10 +45,11 @@ def test_every_row_comes_back_in_its_bucket(
         rows.finish()
         assert rows.rows == 1000
         assert rows.spilled == (limit_bytes < 1 << 30)
-        for first in range(0, 8, 2):
-            table = rows.rows_of(first, first + 2)
-            buckets = bucket_of(hashing.of(table.column("_unit").to_numpy()), 8)
-            assert set(buckets.tolist()) <= {first, first + 1}
+        for number in range(8):
+            table = _table(rows, description, number)
+            hashes = hashing.of(table.column("_unit").to_numpy())
+            assert set(bucket_of(hashes, 8).tolist()) <= {number}
+            assert rows.packing.hashes(rows.bucket(number)).tolist() == (hashes & np.uint64(2**32 - 1)).tolist()
             found.append(table.append_column("_rank", pa.nulls(len(table))))
     assert tools.row_multiset(found) == tools.source_multiset(batches)
 
@@ -47,8 +57,8 @@ def test_every_row_comes_back_in_its_bucket(
 def test_no_rows_are_an_empty_table(tmp_path: Path, description: DatasetDescription, suite_name: SuiteName) -> None:
     with _buffer(tmp_path, description, suite_name, limit_bytes=1) as rows:
         rows.finish()
-        assert rows.rows_of(0, 8).num_rows == 0
-        assert rows.rows_of(0, 8).schema == batch_schema(description)
+        assert [rows.count(number) for number in range(8)] == [0] * 8
+        assert _table(rows, description, 3).num_rows == 0
 
 
 def test_what_is_spilled_is_sealed_and_has_no_name(
@@ -79,7 +89,7 @@ def test_a_spilled_byte_that_changes_is_noticed(
         rows._file.seek(100)
         rows._file.write(bytes([octet[0] ^ 1]))
         with pytest.raises(SealBrokenError, match="came back changed from the disk") as caught:
-            rows.rows_of(0, 8)
+            [rows.bucket(number) for number in range(8)]
         assert (caught.value.code, caught.value.details["object"]) == ("vault.seal_broken.block", "spill")
 
 
@@ -112,4 +122,4 @@ def test_a_closed_buffer_holds_no_key_and_no_rows(
     assert file is not None
     assert file.closed
     assert rows._key == b""
-    assert rows.rows_of(0, 8).num_rows == 0
+    assert [len(rows.bucket(number)) for number in range(8)] == [0] * 8

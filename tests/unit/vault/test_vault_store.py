@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
 
@@ -20,6 +21,7 @@ from sandbox.errors import (
 from sandbox.model.description import DatasetDescription
 from sandbox.model.digest import Digest
 from sandbox.model.keys import SuiteName
+from sandbox.model.unit import PrivacyUnit
 from sandbox.vault import writer
 from sandbox.vault.keyring import Keyring, SnapshotKey
 from sandbox.vault.manifest import SnapshotManifest
@@ -135,12 +137,16 @@ def test_a_reopened_vault_opens_its_snapshots(
         assert sum(table.num_rows for table in opened.partitions()) == 20
 
 
-def test_tokens_stay_and_differ_between_datasets(tmp_path: Path, vault: Vault, tools: SimpleNamespace) -> None:
-    one, two = tools.describe(*tools.columns), tools.describe(*tools.columns, dataset="transport")
+def test_tokens_stay_are_one_for_a_kind_and_differ_between_kinds(
+    tmp_path: Path, vault: Vault, tools: SimpleNamespace
+) -> None:
+    one, other = tools.describe(*tools.columns), tools.describe(*tools.columns, dataset="transport")
+    two = replace(one, unit=PrivacyUnit("enterprise", "enterprise", "企业"))
     tokens = vault.tokeniser(one).tokens(["甲", "乙", "甲"])
     assert tokens[0] == tokens[2] != tokens[1]
     again = Vault.open(tmp_path / "vault", passphrase="open sesame")
     assert np.array_equal(again.tokeniser(one).tokens(["甲", "乙", "甲"]), tokens)
+    assert np.array_equal(vault.tokeniser(other).tokens(["甲", "乙", "甲"]), tokens)
     assert not set(tokens.tolist()) & set(vault.tokeniser(two).tokens(["甲", "乙"]).tolist())
 
 

@@ -1,0 +1,57 @@
+"""How a question names the columns of a join: bare where one side has them, with the side's name where both do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from sandbox.privacy.parse import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """How a question names one side of a join.
+
+    Attributes:
+        name: what qualifies its columns.
+        unit: the column that names the unit.
+        columns: its columns to their names in the joined table.
+        counts: whether every joined row has a row of this side, so that counting its unit counts all units.
+    """
+
+    name: str
+    unit: str
+    columns: Mapping[str, str]
+    counts: bool = True
+
+
+def name_in_join(text: Text, sides: Sequence[Side], node: exp.Expr, named: tuple[str | None, str], unit: str) -> str:
+    """Return the name in the joined table of a column that a question names; `unit` for either side's unit.
+
+    Raises:
+        QueryError: no side has the column (`unknown_column`), or both have it and the question does not say which
+            (`ambiguous_column`).
+    """
+    table, name = named
+    meant = [side for side in sides if table in {None, side.name}]
+    if any(name == side.unit for side in meant):
+        return unit
+    found = {side.columns[name] for side in meant if name in side.columns}
+    if len(found) > 1:
+        raise text.refusal(
+            node,
+            "ambiguous_column",
+            f"`{name[:64]}` stands on both sides of the join",
+            f"write {' or '.join(f'{side.name}.{name}' for side in sides)}",
+        )
+    if not found:
+        known = ", ".join(f"{side.name}.{column}" for side in meant for column in list(side.columns)[:40])
+        raise text.refusal(node, "unknown_column", f"there is no column `{name[:64]}`", f"the columns are {known}")
+    return found.pop()
+
+
+def counts_unit(sides: Sequence[Side], name: str, table: str | None) -> bool:
+    """Return whether a column of a join names the unit of every joined row."""
+    return any(name == side.unit and side.counts and table in {None, side.name} for side in sides)

@@ -1,0 +1,354 @@
+"""Rows packed narrow for the way from a source to their partitions.
+
+Sealing moves each row twice: into a bucket, and into its place within the bucket.  What moves should be small and lie
+together, so a row is packed into a few words: its unit, half of its unit's hash, and a code for each column.  A number
+is counted from its column's public lower bound in as few bytes as the public bounds allow; text of few values becomes a
+number in a dictionary of the column's own.  How wide a packed row is depends on the description alone.  What has no
+bounds, or text of many values, travels beside the packed rows as Arrow holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil, floor
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sandbox.model.description import Column, ColumnKind, DatasetDescription
+from sandbox.vault.columns import type_for
+from sandbox.vault.placing import HalfHashes, Hashes, Places, Ranks, Units
+
+Codes = npt.NDArray[Any]
+Words = npt.NDArray[np.uint64]
+_WORD_BYTES = 8
+_FEW_TEXTS = 1 << 14
+_TEXTS_MAX = (1 << 16) - 2
+_INT32 = range(-(2**31), 2**31)
+
+
+class Lane(Protocol):
+    """How one column travels.
+
+    Attributes:
+        arrow_type: the storage type.
+        code_type: the numpy type of its codes, or None if it has none.
+    """
+
+    arrow_type: pa.DataType
+    code_type: np.dtype[Any] | None
+
+    def narrow(self, values: pa.Array, room: Codes) -> bool:
+        """Write the code of each value into `room`; return False if the values must travel as they are."""
+        ...
+
+    def widen(self, codes: Codes) -> pa.Array:
+        """Return the values of codes that `narrow` gave, in a form that `segment.encode_column` takes."""
+        ...
+
+
+class NumberLane:
+    """Whole numbers or dates between public bounds: the distance from the lower one, and 0 for a missing value.
+
+    Args:
+        arrow_type: the storage type.
+        lowest, highest: the bounds, as counts of the column's resolution.
+        nullable: whether values may be missing.
+    """
+
+    def __init__(self, arrow_type: pa.DataType, lowest: int, highest: int, *, nullable: bool) -> None:
+        self.arrow_type = arrow_type
+        self._base = lowest - int(nullable)
+        self._nullable = nullable
+        self.code_type: np.dtype[Any] | None = np.min_scalar_type(highest - self._base)
+        self._wide = np.dtype(np.int32 if lowest in _INT32 and highest in _INT32 else np.int64)
+
+    def narrow(self, values: pa.Array, room: Codes) -> bool:
+        """Write the distance of each value from the lower bound."""
+        counts = values.view(pa.int32()) if pa.types.is_date32(values.type) else values
+        if counts.null_count:
+            counts = counts.cast(pa.int64()).fill_null(self._base)
+        np.subtract(counts.to_numpy(), self._base, out=room, dtype=np.int64, casting="unsafe")
+        return True
+
+    def widen(self, codes: Codes) -> pa.Array:
+        """Return the values, in 32 bits where the bounds allow."""
+        missing = codes == 0 if self._nullable and not codes.all() else None
+        counts = codes.astype(self._wide)
+        # The base may lie one below what the type holds; adding it then wraps around for missing values alone.
+        counts += np.array(self._base).astype(np.int64).astype(self._wide)
+        values = pa.array(counts, mask=missing)
+        return values.view(pa.date32()) if pa.types.is_date32(self.arrow_type) else values
+
+
+class TokenLane:
+    """Tokens of a further kind of unit: 64 bits that are as good as random, never missing."""
+
+    arrow_type = pa.int64()
+    code_type: np.dtype[Any] | None = np.dtype(np.int64)
+
+    def narrow(self, values: pa.Array, room: Codes) -> bool:
+        """Write each token."""
+        room[:] = values.to_numpy()
+        return True
+
+    def widen(self, codes: Codes) -> pa.Array:
+        """Return the tokens."""
+        return pa.array(codes)
+
+
+class TruthLane:
+    """Booleans: 0 for a missing value, 1 for false, 2 for true."""
+
+    arrow_type = pa.bool_()
+    code_type: np.dtype[Any] | None = np.dtype(np.uint8)
+
+    def narrow(self, values: pa.Array, room: Codes) -> bool:
+        """Write a byte for each value."""
+        room[:] = values.cast(pa.uint8()).fill_null(255).to_numpy() + np.uint8(1)
+        return True
+
+    def widen(self, codes: Codes) -> pa.Array:
+        """Return the truth values."""
+        return pa.array(codes == 2, mask=codes == 0)
+
+
+class TextLane:
+    """Text: a number in a dictionary that grows as values are seen, until there are too many; then text as it is.
+
+    Codes that were given out before stay good.  Code 0 is a missing value.
+    """
+
+    arrow_type = pa.string()
+    code_type: np.dtype[Any] | None = np.dtype(np.uint16)
+
+    def __init__(self) -> None:
+        self._known = pa.array([], pa.string())
+        self._open = True
+
+    def narrow(self, values: pa.Array, room: Codes) -> bool:
+        """Write a code for each value, or return False if they are too many to count."""
+        if not self._open:
+            return False
+        found = pc.index_in(values, value_set=self._known)
+        if found.null_count > values.null_count:
+            if not self._learn(values.filter(found.is_null()).unique().drop_null(), many=len(values) // 2):
+                return False
+            found = pc.index_in(values, value_set=self._known)
+        places = found.fill_null(-1) if found.null_count else found
+        np.add(places.to_numpy(), 1, out=room, casting="unsafe")
+        return True
+
+    def widen(self, codes: Codes) -> pa.Array:
+        """Return the texts, with a dictionary of those that occur."""
+        missing = codes == 0 if not codes.all() else None
+        if len(self._known) <= len(codes) // 64:
+            # So small a dictionary costs nothing, whole.
+            return pa.DictionaryArray.from_arrays(pa.array(codes - np.uint16(1), mask=missing), self._known)
+        used = np.bincount(codes, minlength=1) > 0
+        used[0] = False
+        places = np.cumsum(used, dtype=np.int32) - np.int32(1)
+        indices = pa.array(places[codes], mask=missing)
+        return pa.DictionaryArray.from_arrays(indices, self._known.take(pa.array(np.flatnonzero(used) - 1)))
+
+    def _learn(self, fresh: pa.Array, *, many: int) -> bool:
+        """Take new texts into the dictionary, or close it; return whether it is open."""
+        self._open = len(fresh) <= max(_FEW_TEXTS, many) and len(self._known) + len(fresh) <= _TEXTS_MAX
+        if self._open:
+            self._known = pa.concat_arrays([self._known, fresh])
+        return self._open
+
+
+class ArrowLane:
+    """Anything else: as it is.
+
+    Args:
+        arrow_type: the storage type.
+    """
+
+    def __init__(self, arrow_type: pa.DataType) -> None:
+        self.arrow_type = arrow_type
+        self.code_type: np.dtype[Any] | None = None
+
+    def narrow(self, values: pa.Array, room: Codes) -> bool:  # noqa: ARG002 - a lane without codes writes none
+        """Return False: the values travel as they are."""
+        return False
+
+    def widen(self, codes: Codes) -> pa.Array:
+        """Refuse (a bug): there are no codes."""
+        raise AssertionError(f"{len(codes)} codes in a lane that has none")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Packed rows.
+
+    Attributes:
+        words: shape (n, words of a row).
+        beside: by a column's number (from the one after the unit), the columns whose values travel as they are.
+    """
+
+    words: Words
+    beside: Mapping[int, pa.Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def bytes(self) -> int:
+        """How much memory they take."""
+        return int(self.words.nbytes) + sum(int(values.nbytes) for values in self.beside.values())
+
+    def slice(self, start: int, stop: int) -> Rows:
+        """Return some of the rows, without a copy."""
+        beside = {number: values.slice(start, stop - start) for number, values in self.beside.items()}
+        return Rows(self.words[start:stop], beside)
+
+    def take(self, places: Places) -> Rows:
+        """Return the rows at these places."""
+        beside = {}
+        if self.beside:
+            indices = pa.array(places)
+            beside = {number: values.take(indices) for number, values in self.beside.items()}
+        return Rows(np.take(self.words, places, axis=0), beside)
+
+
+class Packing:
+    """How the rows of a dataset are packed.
+
+    Args:
+        description: the dataset.
+    """
+
+    def __init__(self, description: DatasetDescription) -> None:
+        tokens: list[Lane] = [TokenLane() for _ in description.also_protects]
+        self.lanes: tuple[Lane, ...] = (*tokens, *(_lane(column) for column in description.columns))
+        fields: list[tuple[str, Any]] = [("unit", "<i8"), ("hash", "<u4")]
+        # The widest first, so that every field lies on a multiple of its width.
+        coded = [(str(number), lane.code_type) for number, lane in enumerate(self.lanes) if lane.code_type is not None]
+        fields += sorted(coded, key=lambda each: -each[1].itemsize)
+        names, formats = [name for name, _ in fields], [form for _, form in fields]
+        sizes = [np.dtype(form).itemsize for form in formats]
+        offsets = [sum(sizes[:place]) for place in range(len(sizes))]
+        width = -(-sum(sizes) // _WORD_BYTES) * _WORD_BYTES
+        self._row = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": width})
+        self.width = width // _WORD_BYTES
+
+    def pack(self, batch: pa.RecordBatch, hashes: Hashes) -> Rows:
+        """Return the rows of a batch; only the lower half of each hash is kept."""
+        words = np.empty((batch.num_rows, self.width), dtype=np.uint64)
+        words[:, -1] = 0  # what no field fills
+        self.field(words, "unit")[:] = batch.column(0).to_numpy()
+        self.field(words, "hash")[:] = hashes.view(np.uint32)[::2]
+        beside = {}
+        for number, lane in enumerate(self.lanes):
+            values = batch.column(number + 1)
+            room = self.field(words, str(number)) if lane.code_type is not None else np.empty(0)
+            if not lane.narrow(values, room):
+                beside[number] = values
+        return Rows(words, beside)
+
+    def join(self, parts: Sequence[Rows]) -> Rows:
+        """Return rows one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return Rows(np.empty((0, self.width), dtype=np.uint64))
+        numbers = {number for part in parts for number in part.beside}
+        beside = {number: pa.concat_arrays([self.values(part, number) for part in parts]) for number in sorted(numbers)}
+        return Rows(np.concatenate([part.words for part in parts]), beside)
+
+    def units(self, rows: Rows) -> Units:
+        """Return the unit's token of each row."""
+        return np.ascontiguousarray(self.field(rows.words, "unit"))
+
+    def hashes(self, rows: Rows) -> HalfHashes:
+        """Return the lower half of the hash of each row's unit."""
+        return np.ascontiguousarray(self.field(rows.words, "hash"))
+
+    def values(self, rows: Rows, number: int) -> pa.Array:
+        """Return a column of a batch, counted from the one after the unit, in its storage type."""
+        lane = self.lanes[number]
+        if number in rows.beside:
+            return rows.beside[number]
+        return _stored(lane, np.ascontiguousarray(self.field(rows.words, str(number))))
+
+    def field(self, words: Words, name: str) -> Codes:
+        """Return the view of one field of packed words."""
+        return words.view(self._row)[:, 0][name]
+
+
+class Unpacked:
+    """The columns of one partition, filled bucket by bucket while the rows are still in the processor's cache.
+
+    Args:
+        packing: how the rows are packed.
+        rows: how many there will be.
+    """
+
+    def __init__(self, packing: Packing, rows: int) -> None:
+        self._packing = packing
+        self._end = 0
+        self.units = np.empty(rows, dtype=np.int64)
+        self.ranks = np.empty(rows, dtype=np.int32)
+        self._codes = {
+            number: np.empty(rows, dtype=lane.code_type)
+            for number, lane in enumerate(packing.lanes)
+            if lane.code_type is not None
+        }
+        self._beside: list[tuple[int, int, Mapping[int, pa.Array]]] = []
+
+    def put(self, rows: Rows, ranks: Ranks) -> None:
+        """Add the next rows, in their final order."""
+        start, self._end = self._end, self._end + len(rows)
+        self.units[start : self._end] = self._packing.field(rows.words, "unit")
+        self.ranks[start : self._end] = ranks
+        for number, codes in self._codes.items():
+            codes[start : self._end] = self._packing.field(rows.words, str(number))
+        self._beside.append((start, self._end, rows.beside))
+
+    def column(self, number: int) -> pa.Array:
+        """Return a column of the batches, counted from the one after the unit, as `segment.encode_column` takes it."""
+        lane, codes = self._packing.lanes[number], self._codes.get(number)
+        if codes is not None and not any(number in beside for _, _, beside in self._beside):
+            return lane.widen(codes)
+        arrays = [pa.array([], lane.arrow_type)]
+        for start, end, beside in self._beside:
+            if number in beside:
+                arrays.append(beside[number])
+            elif codes is not None and end > start:
+                arrays.append(_stored(lane, codes[start:end]))
+        return pa.concat_arrays(arrays)
+
+
+def _stored(lane: Lane, codes: Codes) -> pa.Array:
+    """Return the values of codes in the storage type."""
+    values = lane.widen(codes)
+    return values if values.type == lane.arrow_type else values.cast(lane.arrow_type)
+
+
+def _lane(column: Column) -> Lane:
+    match column.kind:
+        case ColumnKind.BOOLEAN:
+            return TruthLane()
+        case ColumnKind.CATEGORY | ColumnKind.TEXT:
+            return TextLane()
+        case ColumnKind.INTEGER | ColumnKind.DECIMAL | ColumnKind.DATE:
+            return _number_lane(column)
+
+
+def _number_lane(column: Column) -> Lane:
+    arrow_type = type_for(column)
+    if column.lower is None or column.upper is None:
+        return ArrowLane(arrow_type)
+    is_date = column.kind is ColumnKind.DATE
+    step = Fraction(1) if is_date or column.resolution is None else column.resolution
+    lowest, highest = floor(column.lower / step), ceil(column.upper / step)
+    if highest < lowest or highest - lowest >= 2**32 - 1 or lowest <= -(2**63) or highest >= 2**63:
+        return ArrowLane(arrow_type)
+    return NumberLane(arrow_type, lowest, highest, nullable=column.nullable)

@@ -1,0 +1,61 @@
+"""Attack: make each row that passes a filter so large that the engine runs out of memory at a number of them.
+
+Such a failure is an exact comparison of a count, with no noise; so what a row may take is bounded before data is asked.
+"""
+
+import pytest
+
+from sandbox.errors import QueryError
+from tests.support import privacy_world as world
+
+LONG = "x" * 201
+MANY = 11
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        (f"SELECT CASE WHEN urgent THEN diag ELSE '{LONG}' END AS k, COUNT(*) AS n FROM visits GROUP BY k", "literal"),
+        (f"SELECT COALESCE(diag, '{LONG}') AS k, COUNT(*) AS n FROM visits WHERE age > 3 GROUP BY k", "literal"),
+        (f"SELECT COUNT(COALESCE(diag, '{LONG}')) AS n FROM visits", "literal"),
+        (
+            (
+                f"SELECT k, COUNT(*) AS n FROM (SELECT patient, MIN(COALESCE(diag, '{LONG}')) AS k FROM visits "
+                "GROUP BY patient) AS p GROUP BY k"
+            ),
+            "literal",
+        ),
+        (
+            (
+                f"WITH d(district, k) AS (VALUES ('east', '{LONG}'), ('west', '')) "
+                "SELECT k, COUNT(*) AS n FROM visits JOIN d USING (district) GROUP BY k"
+            ),
+            "literal",
+        ),
+        (f"SELECT COUNT(*) AS n FROM visits GROUP BY {', '.join(f'age + {i}' for i in range(MANY))}", "group_key"),
+        (
+            (
+                f"SELECT COUNT(*) AS n FROM (SELECT patient, {', '.join(f'age + {i} AS k{i}' for i in range(MANY))}, "
+                f"COUNT(*) AS c FROM visits GROUP BY patient, {', '.join(f'age + {i}' for i in range(MANY))}) AS p"
+            ),
+            "group_key",
+        ),
+        (
+            "SELECT COUNT(*) AS n FROM visits HAVING " + " AND ".join(f"SUM(age + {i}) > 0" for i in range(401)),
+            "too_deep",
+        ),
+        (f"SELECT {' + '.join(f'SUM(age * {i + 1})' for i in range(401))} AS s FROM visits", "too_deep"),
+    ],
+)
+def test_a_row_that_would_take_much_memory_is_refused_before_data_is_asked(sql, code):
+    with pytest.raises(QueryError) as raised:
+        world.plan(sql)
+    assert raised.value.code == f"input.query.{code}"
+
+
+def test_what_people_ask_stays_within_these_limits():
+    keys = ", ".join(f"FLOOR(age / {i + 2})" for i in range(MANY - 1))
+    assert world.plan(f"SELECT COUNT(*) AS n FROM visits GROUP BY {keys}").keys
+    assert world.plan(f"SELECT COALESCE(diag, '{LONG[1:]}') AS k, COUNT(*) AS n FROM visits GROUP BY k").keys
+    sums = ", ".join(f"CORR(age, cost * {i + 1}) AS c{i}" for i in range(60))
+    assert len(world.plan(f"SELECT {sums} FROM visits").estimates) == 60

@@ -1,0 +1,94 @@
+"""Joined partitions: ranges of units that both tables' partitions fill, on every kind of pool with the same digest."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sandbox.compute.order import WorkOrder, part_bytes, read_part, run_order
+from sandbox.compute.paired import JoinedPartitions, Pair
+from sandbox.compute.pool import HeldPartitions, ProcessPool, ThreadPool
+from sandbox.compute.run import open_engine, run_plan
+from sandbox.crypto.suites import suite
+from sandbox.errors import VaultError
+from sandbox.model.keys import SuiteName
+from sandbox.vault.placing import UnitHash, bucket_of
+from tests.support import join_world as joins
+from tests.support import privacy_world as world
+
+SQL = (
+    "SELECT v.district, kind, COUNT(*) AS n, SUM(paid) AS paid, MEDIAN(v.age) AS m FROM visits v "
+    "JOIN claims c ON v.patient = c.insured GROUP BY 1, 2"
+)
+UNITS = range(-300, 300)
+VISITS = world.visits({u: [{"age": u % 90, "district": ("east", "west")[u % 2]}] * (u % 4 + 1) for u in UNITS})
+CLAIMS = world.visits({u: [{"paid": u % 50, "kind": "ab"[u % 2]}] * (u % 5 + 1) for u in UNITS if u % 3})
+HASH = UnitHash(b"k" * 32, suite(SuiteName.GM))
+COLUMNS = (("_unit", "_rank", "age", "district"), ("_unit", "_rank", "kind", "paid"))
+
+
+class Placed:
+    """A table whose rows are in the partitions where the vault would put them."""
+
+    def __init__(self, table: pa.Table, count: int) -> None:
+        places = bucket_of(HASH.of(table.column("_unit").to_numpy()), count)
+        self.partition_count = count
+        self._parts = [table.filter(pa.array(places == number)) for number in range(count)]
+
+    def partition(self, number, columns=None, *, dictionaries=False):
+        part = self._parts[number].select(columns)
+        if dictionaries:
+            for place, field in enumerate(part.schema):
+                if field.type == pa.string():
+                    part = part.set_column(place, field.name, part.column(place).dictionary_encode())
+        return part
+
+
+def placed(left: int, right: int) -> JoinedPartitions:
+    return JoinedPartitions(Placed(world.table(VISITS), left), Placed(joins.claim_table(CLAIMS), right), COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "count"), [(4, 4, 4), (8, 4, 4), (4, 64, 4), (6, 4, 2), (1, 16, 1), (5, 3, 1)]
+)
+def test_any_two_numbers_of_partitions_give_the_same_integers(left, right, count):
+    plan = joins.plan(SQL)
+    parts = placed(left, right)
+    assert parts.partition_count == count
+    whole = run_plan(plan, [joins.pair(plan, VISITS, CLAIMS)])
+    apart = run_plan(plan, (parts.partition(number) for number in range(count)))
+    assert apart.digest() == whole.digest()
+    units = [set(np.unique(parts.partition(number).t.column("_unit"))) for number in range(count)]
+    assert sum(map(len, units)) == len(UNITS), "each unit stands in one range"
+
+
+def test_threads_and_processes_give_the_same_digest():
+    plan, parts = joins.plan(SQL), placed(8, 4)
+    alone = run_plan(plan, (parts.partition(number) for number in range(4))).digest()
+    with ThreadPool(2) as threads, ProcessPool(2) as processes:
+        assert threads.map_partitions(plan, parts).digest() == alone
+        assert processes.map_partitions(plan, parts).digest() == alone
+
+
+def test_an_order_and_its_pair_travel_as_bytes():
+    plan = joins.plan(SQL)
+    order, pair = WorkOrder.of(plan), placed(4, 4).partition(1)
+    assert WorkOrder.parse(order.to_bytes()) == order
+    again = read_part(part_bytes(pair))
+    assert isinstance(again, Pair)
+    assert (again.t.equals(pair.t), again.u.equals(pair.u)) == (True, True)
+    engine = open_engine(1)
+    assert order.parse_reply(run_order(order.to_bytes(), part_bytes(pair), engine)) == order.run(engine, pair)
+
+
+def test_a_join_over_one_table_and_a_table_over_a_pair_are_refused(tmp_path: Path):
+    pair = placed(4, 4).partition(0)
+    for plan, part in ((joins.plan(SQL), pair.t), (world.plan("SELECT COUNT(*) FROM visits"), pair)):
+        with pytest.raises(VaultError, match="a join was given one table, or a single table two") as caught:
+            run_plan(plan, [part])
+        assert caught.value.code == "vault.partition"
+    with pytest.raises(VaultError) as caught:
+        run_plan(joins.plan(SQL), [Pair(pair.t, pair.u.drop_columns(["paid"]))])
+    assert caught.value.code == "vault.partition"
+    assert HeldPartitions([world.table(VISITS)]).partition_count == 1
