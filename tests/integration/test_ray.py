@@ -10,9 +10,22 @@ from pathlib import Path
 import pytest
 
 from sandbox.compute.order import WorkOrder
-from sandbox.compute.ray_pool import RayPool, SealedWorker, check_security, open_message, place_of, seal_message
+from sandbox.compute.pool import needed_bytes
+from sandbox.compute.ray_pool import (
+    KEY_CONTEXT,
+    RayPool,
+    SealedWorker,
+    check_security,
+    open_message,
+    place_of,
+    seal_message,
+)
+from sandbox.compute.run import run_plan
+from sandbox.crypto.envelope import seal_to
 from sandbox.errors import IsolationError, SealBrokenError, UnavailableError
-from sandbox.model.keys import SuiteName
+from sandbox.model.canonical import parse_canonical
+from sandbox.model.keys import PublicKey, SuiteName
+from tests.support import join_world as joins
 from tests.support import privacy_world as world
 from tests.support.ray_driver import settings, write_certificates
 
@@ -78,6 +91,32 @@ def test_a_message_opens_only_in_its_place_and_under_its_key(name):
             open_message(name, wrong_key, raw, wrong_place)
 
 
+def test_a_worker_takes_both_tables_of_a_join_sealed_and_gives_the_same_integers(secured, monkeypatch):
+    for name, value in secured.items():
+        monkeypatch.setenv(name, value)
+    plan = joins.plan("SELECT kind, SUM(v.age) AS s FROM visits v JOIN claims c ON v.patient = c.insured GROUP BY kind")
+    visits, claims = ({u: [{"age": u % 9}] * (u % 3 + 1) for u in range(40)} for _ in range(2))
+    pair = joins.pair(plan, world.visits(visits), world.visits(claims))
+    order, key, worker = WorkOrder.of(plan), b"k" * 32, SealedWorker("gm")
+    worker.take_key(seal_to(PublicKey.parse(parse_canonical(worker.public())), key, KEY_CONTEXT))
+    payload = needed_bytes(order, HeldPairs(pair), 0)
+    sealed = seal_message(SuiteName.GM, key, payload, place_of(order, 0, "there"))
+    reply = open_message(SuiteName.GM, key, worker.run(order.to_bytes(), 0, sealed), place_of(order, 0, "back"))
+    assert order.parse_reply(reply).digest() == run_plan(plan, [pair]).digest()
+
+
+class HeldPairs:
+    """One pair, as a source of partitions."""
+
+    partition_count = 1
+
+    def __init__(self, pair):
+        self.pair = pair
+
+    def partition(self, number):
+        return self.pair
+
+
 @pytest.mark.soak
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (the extra `ray`)")
 def test_two_real_workers_give_the_same_digest_even_when_one_is_killed(tmp_path):
@@ -94,4 +133,5 @@ def test_two_real_workers_give_the_same_digest_even_when_one_is_killed(tmp_path)
     seen = json.loads(done.stdout.strip().splitlines()[-1])
     assert seen["workers"] == 2
     assert seen["calm"] == seen["killed"] == seen["expected"]
+    assert seen["joined"] == seen["joined_expected"]
     assert seen["replaced"]

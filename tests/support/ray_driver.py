@@ -92,10 +92,12 @@ def main(folder: Path) -> dict[str, object]:
     from sandbox.compute.pool import HeldPartitions
     from sandbox.compute.ray_pool import RayPool
     from sandbox.compute.run import run_plan
+    from tests.support import join_world as joins
     from tests.support import privacy_world as world
 
     sql = "SELECT district, AVG(age) AS mean, COUNT(DISTINCT patient) AS units FROM visits WHERE age < 90 GROUP BY 1"
     plan = world.plan(sql)
+    joined = joins.plan("SELECT COUNT(*) AS n, SUM(paid) AS s FROM visits v JOIN claims c ON v.patient = c.insured")
     rows = [
         world.visits({unit: [{"age": unit % 120}] * (1 + unit % 6) for unit in range(part * 50, part * 50 + 50)})
         for part in range(24)
@@ -112,6 +114,9 @@ def main(folder: Path) -> dict[str, object]:
     with RayPool(2) as pool:
         seen["start_s"] = round(time.monotonic() - start, 1)
         seen["calm"] = pool.map_partitions(plan, HeldPartitions(world.table(part) for part in rows)).digest()
+        pair = joins.pair(joined, rows[0], rows[0])
+        seen["joined_expected"] = run_plan(joined, [pair]).digest()
+        seen["joined"] = pool.map_partitions(joined, HeldPartitions([pair])).digest()
         seen["workers"] = len(pool.workers)
         import ray
 

@@ -17,9 +17,11 @@ def examples(page):
 
 
 def test_the_examples_of_the_description_page_load():
-    whole, exclusions = examples("description.md")
+    whole, two_kinds, exclusions = examples("description.md")
     assert load_description(whole, "example").column("days").upper == 14
     assert load_description(whole + exclusions, "example").exclusions[0].values == ("11", "19")
+    both = re.sub(r"(?m)^unit: .*\n", two_kinds, whole)
+    assert load_description(both, "example").unit_kinds == ("enterprise", "person")
 
 
 def test_the_example_of_the_agreement_page_loads():
