@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -65,8 +66,11 @@ class World:
         """Put everything back as it was; for runs in which walls are down."""
         for path in self.folder.iterdir():
             if path.name not in _IN_FOLDER:
-                with contextlib.suppress(OSError):
-                    path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+        assert sorted(path.name for path in self.folder.iterdir()) == _IN_FOLDER, "or every later program looks guilty"
         write_secrets(self.folder, self.token)
         if self.victim.poll() is not None:
             self.victim = start_victim()
