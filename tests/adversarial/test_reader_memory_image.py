@@ -94,7 +94,7 @@ class Waiting(SealedTables):
         self.pipes = []
 
     def waiting(self, handed):
-        count = sum(len(table.columns) for table in handed)
+        count = sum(len(part.columns) for found in handed for part in found)
         self.pipes += [os.pipe() for _ in range(count)]
         return [reading for reading, _ in self.pipes[-count:]]
 
@@ -119,7 +119,7 @@ def test_a_reader_holds_the_keys_of_its_columns_and_nothing_above_or_beside_them
         reader._channel.send(canonical_bytes({"v": 1, "order": WorkOrder.of(plan()).to_record()}))
         for number in range(parts.partition_count):
             handed = parts.hand(number)
-            request = {"v": 1, "partition": number, "tables": [table.to_record() for table in handed]}
+            request = {"v": 1, "partition": number, "tables": [[part.to_record() for part in found] for found in handed]}
             reader._channel.send(canonical_bytes(request), parts.waiting(handed))
         wait_until_idle(pid)
         assert found_in(pid, secrets) == admitted

@@ -12,14 +12,16 @@ import pytest
 from scipy import stats
 
 from sandbox.model.loss import PrivacyLoss
+from sandbox.privacy.measure import measure
 from sandbox.privacy.mechanism import top_measurement, top_scale
 from sandbox.privacy.noise import OpenDpNoise
+from sandbox.privacy.partials import Partials
 from tests.support import audit, proving
 from tests.support import privacy_world as world
 
 pytestmark = pytest.mark.statistical
 RHO = Fraction(1, 8)
-TRIALS = 6000
+TRIALS, CANARY_TRIALS = 5000, 3000
 
 
 def choices(scores, count, scale, trials=TRIALS):
@@ -40,16 +42,18 @@ def test_the_choice_is_the_exponential_mechanism_without_replacement():
     assert stats.chisquare(counts, np.array(chances) * TRIALS).pvalue > 1e-9
 
 
-def shown(scale, *, moves=1, count=1):
-    """Return the rho that choices prove: a unit lifts the groups that it has, and the attacker scores the whole order."""
+def shown(scale, *, moves=1, count=1, trials=TRIALS):
+    """Return the rho that choices prove: a unit lifts the groups that it has; the score is the likelihood ratio of the order."""
     without = [50] * (2 * count)
     with_unit = [50 + moves] * count + [50] * count
-    # In expectation each of the first `count` groups of the unit is a success; the best score counts them.
-    sides = [
-        np.array([sum(place < count for place in order) for order in choices(side, count, scale)], dtype=float)
-        for side in (with_unit, without)
-    ]
-    return proving.shown_rho(*sides)
+
+    def chance(order, scores):
+        weights = np.exp((np.array(scores) - 50) / float(scale))
+        return sum(math.log(weights[p] / (weights.sum() - weights[list(order[:i])].sum())) for i, p in enumerate(order))
+
+    sides = (choices(side, count, scale, trials) for side in (with_unit, without))
+    ratios = (np.array([chance(order, with_unit) - chance(order, without) for order in side]) for side in sides)
+    return proving.shown_rho(*ratios)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -58,11 +62,8 @@ def test_draws_prove_no_more_than_the_claim_and_canaries_are_caught(count):
     scale = top_scale(count, RHO)
     honest = shown(scale, count=count)
     assert float(RHO) / 8 < honest <= float(RHO)
-    assert shown(scale / 4, count=count) > float(RHO), "a quarter of the noise went unnoticed"
-    assert shown(scale, moves=4, count=count) > float(RHO), "a unit that counts four times went unnoticed"
-    if count == 1:
-        assert shown(scale / 2) > float(RHO)
-        assert shown(scale, moves=2) > float(RHO)
+    assert shown(scale / 2, count=count, trials=CANARY_TRIALS) > float(RHO)
+    assert shown(scale, moves=2, count=count, trials=CANARY_TRIALS) > float(RHO)
 
 
 def test_the_exact_divergence_of_the_worst_choice_is_within_the_claim_and_near_to_it():
@@ -104,18 +105,15 @@ def test_a_choice_of_the_notes_reach_is_as_rare_as_they_say():
     count, candidates, scale = 3, 40, top_scale(3, RHO)
     behind = math.ceil(float(scale) * math.log(20 * count * candidates))
     scores = [1000] * count + [1000 - behind] * (candidates - count)
-    missed = sum(max(order) >= count for order in choices(scores, count, scale, 3000))
-    assert proving.limits(missed, 3000)[0] <= 1 / 20
+    missed = sum(max(order) >= count for order in choices(scores, count, scale, 1000))
+    assert proving.limits(missed, 1000)[0] <= 1 / 20
 
 
 def test_the_counts_of_what_was_chosen_do_not_lean_towards_the_choice():
     """30 equal groups, of which one is chosen: its fresh count is unbiased; noise of all groups would lean by 2 sigma."""
-    from sandbox.privacy.measure import measure
-    from sandbox.privacy.partials import Partials
-
     sql = "SELECT age, COUNT(DISTINCT patient) AS n FROM visits GROUP BY age ORDER BY n DESC LIMIT 1"
     plan = world.plan(sql + " SETTINGS top = 'noisy_max'", loss=PrivacyLoss(RHO))
     partials = Partials(plan.digest(), {(key,): (500,) for key in plan.keys[0].domain})
-    values = [measure(plan, partials, OpenDpNoise()).answer.rows[0][1] - 500 for _ in range(800)]
+    values = [measure(plan, partials, OpenDpNoise()).answer.rows[0][1] - 500 for _ in range(250)]
     sigma = float(plan.statistics[0].sigma)
     assert abs(np.mean(values)) < sigma * math.sqrt(2 * math.log(2e9) / len(values))
