@@ -174,7 +174,7 @@ class World:
             return run_job(engine, self.signed(engine, job_text, code, nonce=nonce))
 
 
-def build_world(root: Path, suite: str = "gm") -> World:
+def build_world(root: Path, suite: str = "gm", objects=None) -> World:
     """Make a state directory, four parties, a sealed dataset and an agreement that runs now."""
     from connectors.csv_source import CsvSource
     from sandbox.crypto.keyfile import lock_key
@@ -203,7 +203,7 @@ def build_world(root: Path, suite: str = "gm") -> World:
     }.items():
         (world.files / name).write_text(text, encoding="utf-8")
     chosen = SuiteName(suite)
-    initialise(world.state, suite=chosen, passphrase=PASSPHRASE, origin="test.example/log")
+    initialise(world.state, suite=chosen, passphrase=PASSPHRASE, origin="test.example/log", objects=objects)
     with open_engine(world.state, passphrase=PASSPHRASE, purpose="test", wait_s=5) as engine:
         roles = {"operator": Role.OPERATOR, "agency": Role.AGENCY, "health": Role.DEPARTMENT, "auditor": Role.AUDITOR}
         for name, role in roles.items():

@@ -17,6 +17,11 @@ from pyarrow import fs
 from sandbox.errors import StorageError
 from sandbox.vault.blobs import check_name, check_prefix, storage_error
 
+_DENIED = (
+    *("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "HTTP status 401", "HTTP status 403"),
+    *("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
+)
+
 
 class ObjectBlobStore:
     """Blobs as objects below one prefix of a bucket.
@@ -108,6 +113,14 @@ class ObjectBlobStore:
 
 
 def _refused(error: Exception, name: str) -> StorageError:
+    if any(word in str(error) for word in _DENIED):
+        # Without the store's own words: they name the access key.
+        return StorageError(
+            f"the object store refuses the credentials for `{name}`",
+            hint="check the environment or the credentials file, and what the bucket allows this user",
+            code="vault.storage.credentials",
+            object=name,
+        )
     if isinstance(error, OSError) and error.errno is not None:
         return storage_error(error, name)
     return StorageError(

@@ -9,29 +9,27 @@ from pyarrow import fs
 from sandbox.errors import SealBrokenError, StorageError
 from sandbox.vault.blobs import LocalBlobStore
 from sandbox.vault.objects import ObjectBlobStore
+from tests.support.object_store import ACCESS_KEY, BUCKET, SECRET_KEY, running_store
+
+
+def _files(served, access_key=ACCESS_KEY, **more):
+    return fs.S3FileSystem(
+        access_key=access_key, secret_key=SECRET_KEY, region="us-east-1", scheme="http",
+        endpoint_override=served.endpoint.removeprefix("http://"), connect_timeout=1, request_timeout=5,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1), **more,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def s3():
-    server_room = pytest.importorskip(
-        "moto.server",
-        reason="install moto and flask-cors by hand: no lock holds their dependencies beside matplotlib's",
-    )
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    server = server_room.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    files = fs.S3FileSystem(
-        access_key="test",
-        secret_key="test",
-        region="us-east-1",
-        scheme="http",
-        endpoint_override=f"127.0.0.1:{port}",
-        allow_bucket_creation=True,
-    )
-    files.create_dir("vault")
-    yield files
-    server.stop()
+def served():
+    with running_store() as store:
+        yield store
+
+
+@pytest.fixture
+def s3(served):
+    yield _files(served)
+    served.faults.clear()
 
 
 @pytest.fixture(params=["directory", "pyarrow directory", "s3"])
@@ -39,7 +37,7 @@ def store(request, tmp_path):
     if request.param == "directory":
         return LocalBlobStore(tmp_path / "blobs")
     if request.param == "s3":
-        return ObjectBlobStore(request.getfixturevalue("s3"), f"vault/{tmp_path.name}")
+        return ObjectBlobStore(request.getfixturevalue("s3"), f"{BUCKET}/{tmp_path.name}")
     for folder in ("objects", "manifests"):  # a bucket has no directories; this stand-in has
         (tmp_path / "blobs" / "here" / folder).mkdir(parents=True)
     return ObjectBlobStore(fs.SubTreeFileSystem(str(tmp_path / "blobs"), fs.LocalFileSystem()), "here")
@@ -97,11 +95,11 @@ def test_a_name_that_could_lead_elsewhere_is_refused(store, name):
         list(store.names("../"))
 
 
-def test_a_store_that_cannot_be_reached_refuses_in_words(s3):
+def test_a_store_that_cannot_be_reached_refuses_in_words():
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     gone = fs.S3FileSystem(
-        access_key="test", secret_key="test", region="us-east-1", scheme="http",
+        access_key=ACCESS_KEY, secret_key=SECRET_KEY, region="us-east-1", scheme="http",
         endpoint_override=f"127.0.0.1:{port}", connect_timeout=1, request_timeout=1,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
     )  # fmt: skip
@@ -115,6 +113,44 @@ def test_a_store_that_cannot_be_reached_refuses_in_words(s3):
 def test_a_bucket_that_is_not_there_refuses(s3):
     with pytest.raises(StorageError):
         ObjectBlobStore(s3, "nobucket/x").put("objects/a", b"x")
+
+
+def test_refused_credentials_are_told_without_being_shown(served):
+    store = ObjectBlobStore(_files(served, access_key="AKIDSTRANGER"), f"{BUCKET}/x")
+    acts = (
+        lambda: store.put("objects/a", b"x"),
+        lambda: store.get("objects/a"),
+        lambda: list(store.names("")),
+        lambda: store.exists("objects/a"),
+        lambda: store.delete("objects/a"),
+    )
+    for act in acts:
+        with pytest.raises(StorageError, match="refuses the credentials") as caught:
+            act()
+        assert caught.value.code == "vault.storage.credentials"
+        assert "AKID" not in str(caught.value.to_dict())
+        assert SECRET_KEY not in str(caught.value.to_dict())
+
+
+@pytest.mark.parametrize("fault", ["full", "away"])
+def test_a_store_that_fails_in_the_middle_refuses_in_words(served, s3, fault):
+    store = ObjectBlobStore(s3, f"{BUCKET}/{fault}")
+    store.put("objects/a", b"what was there")
+    served.faults.add(fault)
+    with pytest.raises(StorageError) as caught:
+        store.put("objects/a", b"x" * 20_000_000)
+    assert caught.value.code.startswith("vault.storage.")
+    served.faults.clear()
+    assert store.get("objects/a") == b"what was there"
+
+
+def test_a_store_that_keeps_half_of_an_upload_is_found_out(served, s3):
+    store = ObjectBlobStore(s3, f"{BUCKET}/cut")
+    served.faults.add("cut")
+    with pytest.raises(StorageError, match="did not keep all of `objects/a`") as caught:
+        store.put("objects/a", b"whole" * 1000)
+    assert caught.value.code == "vault.storage.io"
+    assert not store.exists("objects/a")
 
 
 @pytest.mark.parametrize("root", ["", "/vault", "vault/"])
@@ -181,7 +217,7 @@ columns:
     description = load_description(text, "small.yaml")
     key = generate_key("box", Role.SANDBOX, SuiteName.GM)
     local = Vault.create(tmp_path / "vault", passphrase="a test's passphrase", suite=SuiteName.GM)
-    vault = Vault(tmp_path / "vault", local._keyring, ObjectBlobStore(s3, "vault/whole"))
+    vault = Vault(tmp_path / "vault", local._keyring, ObjectBlobStore(s3, f"{BUCKET}/whole"))
     batch = pa.record_batch({"_unit": np.arange(50) % 9, "days": np.arange(50) % 14})
     sealed = vault.seal(
         description, [batch], suite=SuiteName.GM, signer=key, owner="health", at="2027-01-31T08:00:00Z", partitions=2
@@ -192,9 +228,9 @@ columns:
         )
     assert not vault.check([key.public]).faults
     name = sealed.objects[0].name
-    raw = bytearray(s3.open_input_stream(f"vault/whole/{name}").read())
+    raw = bytearray(s3.open_input_stream(f"{BUCKET}/whole/{name}").read())
     raw[len(raw) // 2] ^= 1
-    with s3.open_output_stream(f"vault/whole/{name}") as stream:
+    with s3.open_output_stream(f"{BUCKET}/whole/{name}") as stream:
         stream.write(bytes(raw))
     with pytest.raises(SealBrokenError) as caught:
         vault.check([key.public]).raise_if_broken()
