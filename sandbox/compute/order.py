@@ -7,7 +7,7 @@ keys, and it returns exact integers.  Both travel as canonical JSON: no worker e
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from sandbox.model.digest import Digest
 from sandbox.privacy.keys import Key
 from sandbox.privacy.partials import Partials
 from sandbox.privacy.plan import Plan
-from sandbox.vault.handed import seal_broken_from
+from sandbox.vault.handed import HandedPartition, seal_broken_from
 
 FIRST_TABLE = "t"
 _ORDER_FIELDS = {"v", "plan", "sql", "tables", "width", "statistics"}
@@ -158,15 +158,35 @@ def run_order(order: bytes, table: bytes, engine: Any = None) -> bytes:
     try:
         return canonical_bytes(WorkOrder.parse(order).run(connection, read_table(table)).to_record())
     except VaultError as error:
-        return failure_bytes(error.code)
+        return failure_bytes(error)
     finally:
         if engine is None:
             connection.close()
 
 
-def failure_bytes(code: str, name: str | None = None) -> bytes:
-    """Return the reply of a worker that met an error, with the sealed object it is about if it is about one."""
-    return canonical_bytes({"v": 1, "error": code, **({} if name is None else {"object": name})})
+def failure_bytes(error: VaultError) -> bytes:
+    """Return the reply of a worker that met an error: its code, the sealed object it is about, none of its words."""
+    name = error.details.get("object")
+    return canonical_bytes({"v": 1, "error": error.code, **({} if name is None else {"object": str(name)})})
+
+
+def request_bytes(number: int, tables: Sequence[HandedPartition]) -> bytes:
+    """Return what a worker needs to know of one partition's tables; it holds the keys of their columns."""
+    return canonical_bytes({"v": 1, "partition": number, "tables": [table.to_record() for table in tables]})
+
+
+def open_tables(records: Sequence[Any], sealed: Iterable[bytes]) -> list[pa.Table]:
+    """Return the tables of one partition.
+
+    Args:
+        records: the `tables` of `request_bytes`.
+        sealed: the bytes of each column's object, table by table.
+
+    Raises:
+        SealBrokenError: an object is not what was sealed.
+    """
+    handed, left = [HandedPartition.parse(record) for record in records], iter(sealed)
+    return [table.open([next(left) for _ in table.columns], dictionaries=True) for table in handed]
 
 
 def _failure_of(record: Any, objects: Collection[str]) -> VaultError:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sandbox.compute.ray_pool import Cluster
 from sandbox.compute.reader import ReaderPool
 from sandbox.crypto.hardening import forbid_core_dumps
 from sandbox.crypto.keyfile import lock_key, unlock_key
 from sandbox.crypto.keys import PrivateKey, generate_key
 from sandbox.errors import InputError, KeyUnavailableError, StateUnsafeError
 from sandbox.jobs.destroy import finish_destruction
-from sandbox.jobs.engine import Engine, Records
+from sandbox.jobs.engine import Engine, Pool, Records
 from sandbox.jobs.export import adopt_policies
 from sandbox.jobs.publishing import publish
 from sandbox.jobs.recover import recover
@@ -26,7 +27,7 @@ from sandbox.model.keys import PublicKey, Role, SuiteName
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.runtime.host.guests import GuestHost
 from sandbox.service.clock import SystemClock
-from sandbox.service.config import Layout, StateConfig
+from sandbox.service.config import ComputeConfig, Layout, PoolName, StateConfig
 from sandbox.service.documents import DocumentDirectory
 from sandbox.service.files import write_durably
 from sandbox.service.rekey import finish_relock
@@ -38,7 +39,15 @@ _PACKAGES = ("saggar", "duckdb", "opendp", "pyarrow", "cryptography", "pycryptod
 _SANDBOX, _WITNESS = "sandbox", "witness"
 
 
-def initialise(directory: Path, *, suite: SuiteName, passphrase: str, origin: str, demo: bool = False) -> None:
+def initialise(
+    directory: Path,
+    *,
+    suite: SuiteName,
+    passphrase: str,
+    origin: str,
+    demo: bool = False,
+    compute: ComputeConfig = ComputeConfig(),  # noqa: B008 - frozen
+) -> None:
     """Make a state directory: log, vault, the sandbox's key, and a local witness with a key of its own.
 
     The choices are written last: a directory without them is no state directory, whatever a crash left in it.
@@ -69,7 +78,7 @@ def initialise(directory: Path, *, suite: SuiteName, passphrase: str, origin: st
     write_durably(layout.keys / f"{_SANDBOX}.key", lock_key(sandbox_key, passphrase))
     write_durably(layout.witness / f"{_WITNESS}.key", lock_key(witness_key, passphrase))
     Vault.create(layout.vault, passphrase=passphrase, suite=suite)
-    StateConfig(origin, suite, demo).write(layout)
+    StateConfig(origin, suite, demo, compute).write(layout)
     with open_engine(directory, passphrase=passphrase, purpose="init", wait_s=0) as engine:
         publish(engine)
 
@@ -102,7 +111,7 @@ def open_engine(directory: Path, *, passphrase: str, purpose: str, wait_s: float
             key=key,
             origin=config.origin,
             noise=OpenDpNoise(),
-            pool=stack.enter_context(open_pool()),
+            pool=stack.enter_context(open_pool(config)),
         )
         adopt_policies(engine)
         recover(engine)
@@ -144,9 +153,16 @@ def lazy_guests() -> Iterator[Callable[[], GuestHost]]:
 
 
 @contextmanager
-def open_pool() -> Iterator[ReaderPool]:
-    """Yield what computes; it starts when it is first needed."""
-    with ReaderPool() as pool:
+def open_pool(config: StateConfig) -> Iterator[Pool]:
+    """Yield what computes, as the state's configuration says; it starts when it is first needed."""
+    chosen = config.compute
+    pool: ReaderPool | Cluster
+    match chosen.pool:
+        case PoolName.LOCAL:
+            pool = ReaderPool(chosen.workers)
+        case PoolName.RAY:
+            pool = Cluster(chosen.workers, chosen.address, config.suite)
+    with closing(pool):
         yield pool
 
 

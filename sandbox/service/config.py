@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from sandbox.errors import CanonicalError, StateUnsafeError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import SuiteName
 from sandbox.service.files import write_durably
+
+WORKERS_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,62 @@ class Layout:
         return self.root / "witness"
 
 
+class PoolName(StrEnum):
+    """Who opens sealed columns and sums them."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeConfig:
+    """Where questions are computed.
+
+    Attributes:
+        pool: readers on this machine, or workers on a Ray cluster.
+        workers: threads of a reader, or workers on the cluster; 1 to 256.
+        address: of the cluster, `HOST:PORT`; None starts one on this machine.
+    """
+
+    pool: PoolName = PoolName.LOCAL
+    workers: int = 2
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.workers) is not int or not 1 <= self.workers <= WORKERS_MAX:
+            raise _not_understood("its number of workers")
+        if self.address is not None and (self.pool is not PoolName.RAY or not self.address):
+            raise _not_understood("its address, which only a Ray cluster has")
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the choices as `saggar.json` holds them."""
+        return {"pool": self.pool.value, "workers": self.workers, "address": self.address}
+
+    @classmethod
+    def parse(cls, record: Any) -> ComputeConfig:
+        """Return the choices that a record writes.
+
+        Raises:
+            StateUnsafeError: it writes none (`ledger.state.compute`).
+        """
+        if not isinstance(record, dict) or not set(record) <= {"pool", "workers", "address"}:
+            raise _not_understood("its fields")
+        if record.get("pool", PoolName.LOCAL) not in list(PoolName):
+            raise _not_understood("its pool")
+        address = record.get("address")
+        if address is not None and not isinstance(address, str):
+            raise _not_understood("its address")
+        return cls(PoolName(record.get("pool", PoolName.LOCAL)), record.get("workers", 2), address)
+
+
+def _not_understood(what: str) -> StateUnsafeError:
+    return StateUnsafeError(
+        f"where to compute is not understood: {what}",
+        hint=f"`pool` is `local` or `ray`, `workers` 1 to {WORKERS_MAX}, `address` HOST:PORT of a Ray cluster or null",
+        code="ledger.state.compute",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class StateConfig:
     """What `saggar init` chose.
@@ -56,15 +116,23 @@ class StateConfig:
         origin: the log's name in checkpoints.
         suite: the default suite.
         demo: whether `saggar demo` made it (and may remake it).
+        compute: where questions are computed.
     """
 
     origin: str
     suite: SuiteName
     demo: bool
+    compute: ComputeConfig = ComputeConfig()
 
     def write(self, layout: Layout) -> None:
         """Write the choices durably."""
-        record = {"v": 1, "origin": self.origin, "suite": self.suite.value, "demo": self.demo}
+        record = {
+            "v": 1,
+            "origin": self.origin,
+            "suite": self.suite.value,
+            "demo": self.demo,
+            "compute": self.compute.to_record(),
+        }
         write_durably(layout.config, canonical_bytes(record))
 
     @classmethod
@@ -76,7 +144,8 @@ class StateConfig:
         """
         try:
             record = parse_canonical(layout.config.read_bytes())
-            return cls(record["origin"], SuiteName(record["suite"]), record["demo"])
+            compute = ComputeConfig.parse(record.get("compute", {}))
+            return cls(record["origin"], SuiteName(record["suite"]), record["demo"], compute)
         except FileNotFoundError as error:
             raise StateUnsafeError(
                 f"`{layout.root}` is not a saggar state directory",
