@@ -1,15 +1,21 @@
 """The line computes where the configuration says, and the integers are the same wherever that is."""
 
 import signal
+import threading
+from dataclasses import replace
 
 import pytest
 
-from sandbox.compute.reader import JobReaders, ReaderPool
-from sandbox.errors import StateUnsafeError, UnavailableError
+from sandbox.compute import reader
+from sandbox.compute.order import WorkOrder
+from sandbox.compute.reader import JobReaders, Reader, ReaderPool
+from sandbox.errors import CancelledError, StateUnsafeError, UnavailableError
+from sandbox.jobs.line import run_job
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.job import JobState
 from sandbox.service import compose
 from sandbox.service.config import ComputeConfig, Layout, PoolName, StateConfig
+from tests.conftest import SQL, SQL_JOB
 from tests.support.line_world import check_log, computed_on, posted
 
 
@@ -58,8 +64,6 @@ def test_a_reader_that_is_killed_in_a_job_changes_nothing_and_costs_nothing_more
 
 
 def test_readers_that_keep_dying_end_the_job_and_what_was_asked_is_spent(world, monkeypatch):
-    from sandbox.compute.reader import Reader
-
     honest = Reader.run
 
     def dying(reader, *given, **options):
@@ -74,6 +78,27 @@ def test_readers_that_keep_dying_end_the_job_and_what_was_asked_is_spent(world, 
         (job,) = engine.state().jobs.values()
         assert (job.state, job.ending, job.posted) == (JobState.FAILED, raised.value.code, job.reserved)
         check_log(engine)
+
+
+def test_a_job_that_is_cancelled_while_a_query_runs_ends_and_what_was_asked_is_spent(world, monkeypatch):
+    class Endless(WorkOrder):
+        @classmethod
+        def of(cls, plan):
+            sql = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b"
+            return replace(WorkOrder.of(plan), sql=sql)
+
+    monkeypatch.setattr(reader, "WorkOrder", Endless)
+    cancel = threading.Event()
+    timer = threading.Timer(1.0, cancel.set)
+    with world.engine() as engine:
+        signed = world.signed(engine, SQL_JOB, SQL)
+        timer.start()
+        with pytest.raises(CancelledError) as raised:
+            run_job(engine, signed, cancel=cancel)
+        (job,) = engine.state().jobs.values()
+        assert (job.state, job.ending) == (JobState.FAILED, raised.value.code)
+        check_log(engine)
+    timer.join()
 
 
 def test_a_state_from_before_there_was_a_choice_computes_here(world):
