@@ -15,6 +15,7 @@ from sandbox.crypto.keys import generate_key
 from sandbox.errors import InputError, KeyUnavailableError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import PublicKey, Role, SuiteName
+from sandbox.service.config import ComputeConfig, PoolName
 
 _ROLE_ZH = {
     Role.SANDBOX: "沙箱",
@@ -52,6 +53,9 @@ def init(
     credentials: Annotated[
         Path | None, typer.Option(help="With --objects: a credentials file outside the state. Default: environment.")
     ] = None,
+    pool: Annotated[PoolName, typer.Option(help="Compute on this machine (local) or a Ray cluster.")] = PoolName.LOCAL,
+    workers: Annotated[int, typer.Option(help="Threads on this machine, or workers on the cluster.")] = 2,
+    address: Annotated[str | None, typer.Option(help="The cluster's HOST:PORT.")] = None,
 ) -> None:
     """Make a state directory: an empty vault, a new log, the sandbox's key and a local witness with its own."""
     from sandbox.service.compose import initialise
@@ -64,6 +68,7 @@ def init(
         origin=origin,
         second_factor=second_factor,
         objects=objects_config(objects, endpoint, region, credentials),
+        compute=ComputeConfig(pool, workers, address),
     )
     console.print(f"made [bold]{session.state}[/] with suite [bold]{suite.value}[/]")
     console.print("next: [cyan]saggar keys new NAME --role operator[/] (and agency, department, auditor)")

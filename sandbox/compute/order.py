@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sandbox.compute.paired import Pair
+from sandbox.compute.paired import Pair, gathered
 from sandbox.compute.run import Statement, open_engine, run_partition, run_partitions
 from sandbox.errors import CanonicalError, VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
@@ -22,7 +22,7 @@ from sandbox.privacy.keys import Key
 from sandbox.privacy.layout import PLAIN, Layout
 from sandbox.privacy.partials import Partials, add_partials
 from sandbox.privacy.plan import Plan
-from sandbox.vault.handed import seal_broken_from
+from sandbox.vault.handed import HandedPartition, seal_broken_from
 
 FIRST_TABLE, SECOND_TABLE = "t", "u"
 _ORDER_FIELDS = {"v", "plan", "sql", "tables", "width", "statistics", "layout"}
@@ -171,7 +171,7 @@ def run_order(order: bytes, part: bytes, engine: Any = None) -> bytes:
     try:
         return canonical_bytes(WorkOrder.parse(order).run(connection, read_part(part)).to_record())
     except VaultError as error:
-        return failure_bytes(error.code)
+        return failure_bytes(error)
     finally:
         if engine is None:
             connection.close()
@@ -194,9 +194,39 @@ def part_of(tables: Sequence[pa.Table]) -> pa.Table | Pair:
     return tables[0] if len(tables) == 1 else Pair(*tables)
 
 
-def failure_bytes(code: str, name: str | None = None) -> bytes:
-    """Return the reply of a worker that met an error, with the sealed object it is about if it is about one."""
-    return canonical_bytes({"v": 1, "error": code, **({} if name is None else {"object": name})})
+def failure_bytes(error: VaultError) -> bytes:
+    """Return the reply of a worker that met an error: its code, the sealed object it is about, none of its words."""
+    name = error.details.get("object")
+    return canonical_bytes({"v": 1, "error": error.code, **({} if name is None else {"object": str(name)})})
+
+
+def request_bytes(number: int, handed: Sequence[Sequence[HandedPartition]]) -> bytes:
+    """Return what a worker needs to know of one range of the tables; it holds the keys of their columns."""
+    tables = [[part.to_record() for part in parts] for parts in handed]
+    return canonical_bytes({"v": 1, "partition": number, "tables": tables})
+
+
+def sealed_lengths(tables: Sequence[Any]) -> list[int]:
+    """Return the bytes of each sealed object of a request, by table, partition and column."""
+    return [column["bytes"] for parts in tables for part in parts for column in part["columns"]]
+
+
+def open_part(tables: Sequence[Any], sealed: Iterable[bytes]) -> pa.Table | Pair:
+    """Return one range of the tables.
+
+    Args:
+        tables: the `tables` of `request_bytes`.
+        sealed: the bytes of each column's object, by table, partition and column.
+
+    Raises:
+        SealBrokenError: an object is not what was sealed.
+    """
+    left = iter(sealed)
+    opened = []
+    for records in tables:
+        parts = [HandedPartition.parse(record) for record in records]
+        opened.append(gathered([p.open([next(left) for _ in p.columns], dictionaries=True) for p in parts]))
+    return part_of(opened)
 
 
 def _malformed() -> CanonicalError:

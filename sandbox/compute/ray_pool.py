@@ -14,18 +14,23 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from sandbox.compute.order import WorkOrder, run_order
+from sandbox.compute.order import WorkOrder, failure_bytes, open_part, request_bytes, run_order
 from sandbox.compute.pool import MAX_TRIES, Partitions, needed_bytes, worker_lost
+from sandbox.compute.reader import check_cancelled
 from sandbox.compute.run import open_engine
+from sandbox.compute.sealed import SealedTables
 from sandbox.crypto.entropy import random_bytes
 from sandbox.crypto.envelope import open_sealed, seal_to
 from sandbox.crypto.keys import generate_key
 from sandbox.crypto.suites import suite
-from sandbox.errors import IsolationError, UnavailableError
+from sandbox.errors import IsolationError, UnavailableError, VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import PublicKey, Role, SuiteName
 from sandbox.privacy.partials import Partials, add_partials
@@ -33,6 +38,7 @@ from sandbox.privacy.plan import Plan
 
 KEY_CONTEXT = "saggar/ray/job-key/1"
 _SALT_BYTES = 16
+_SLICE_S = 0.2
 _FILES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 
 
@@ -101,6 +107,17 @@ class SealedWorker:
         """Take the job key that was wrapped to this worker."""
         self._key = open_sealed(self._pair, wrapped, KEY_CONTEXT)
 
+    def open(self, order: bytes, number: int, wrapped: bytes, objects: list[bytes]) -> bytes:
+        """Return the sealed reply for a partition in the vault's own sealed objects, whose keys come wrapped."""
+        parsed = WorkOrder.parse(order)
+        request = open_message(self._suite, self._key, wrapped, place_of(parsed, number, "there"))
+        try:
+            part = open_part(parse_canonical(request)["tables"], objects)
+            reply = canonical_bytes(parsed.run(self._engine, part).to_record())
+        except VaultError as error:
+            reply = failure_bytes(error)
+        return seal_message(self._suite, self._key, reply, place_of(parsed, number, "back"))
+
     def run(self, order: bytes, number: int, sealed: bytes) -> bytes:
         """Return the sealed reply for a sealed partition."""
         parsed = WorkOrder.parse(order)
@@ -131,7 +148,8 @@ class RayPool:
         self._ray.init(address=address, log_to_driver=False, **({} if address else local))
         remote = self._ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
         self._actor = remote(SealedWorker)
-        self._workers = [self._hire() for _ in range(max(1, workers))]
+        self._wanted = max(1, workers)
+        self._workers = [self._hire() for _ in range(self._wanted)]
 
     def __enter__(self) -> Self:
         return self
@@ -152,11 +170,19 @@ class RayPool:
         """The workers, as Ray's handles."""
         return tuple(self._workers)
 
-    def map_partitions(self, plan: Plan, parts: Partitions) -> Partials:
+    def map_partitions(self, plan: Plan, parts: Partitions, *, cancel: threading.Event | None = None) -> Partials:
         """Return the exact integers of a plan, summed over all partitions.
 
-        A worker that dies is replaced, and its partition is sent to the next free one.
+        A worker that dies is replaced, and its partition is sent to the next free one.  Partitions of the vault travel
+        as the vault sealed them, with their object keys wrapped; others are sealed for the way.
+
+        Raises:
+            VaultError: an object is not what was sealed, or the engine failed.
+            CancelledError: `cancel` was set.
+            UnavailableError: workers died `MAX_TRIES` times over one partition.
         """
+        while len(self._workers) < self._wanted:
+            self._workers.append(self._hire())
         order = WorkOrder.of(plan)
         raw = order.to_bytes()
         done: dict[int, Partials] = {}
@@ -166,10 +192,11 @@ class RayPool:
         while waiting or running:
             while waiting and idle:
                 number, worker = waiting.pop(), idle.pop()
-                payload = needed_bytes(order, parts, number)
-                sealed = seal_message(self._suite, self._key, payload, place_of(order, number, "there"))
-                running[worker.run.remote(raw, number, sealed)] = (number, worker)
-            ended, _ = self._ray.wait(list(running), num_returns=1)
+                running[self._send(worker, order, raw, parts, number)] = (number, worker)
+            ended, _ = self._ray.wait(list(running), num_returns=1, timeout=_SLICE_S)
+            if cancel is not None and cancel.is_set():
+                self._dismiss(worker for _, worker in running.values())
+                check_cancelled(cancel)
             for reference in ended:
                 number, worker = running.pop(reference)
                 try:
@@ -183,8 +210,24 @@ class RayPool:
                     continue
                 idle.append(worker)
                 opened = open_message(self._suite, self._key, reply, place_of(order, number, "back"))
-                done[number] = order.parse_reply(opened)
+                done[number] = order.parse_reply(opened, _objects_of(parts, number))
         return add_partials(order.plan, (done[number].cells.items() for number in sorted(done)))
+
+    def _send(self, worker: Any, order: WorkOrder, raw: bytes, parts: Partitions, number: int) -> Any:
+        """Return Ray's reference to the reply for one partition."""
+        place = place_of(order, number, "there")
+        if not isinstance(parts, SealedTables):
+            rows = needed_bytes(order, parts, number)
+            return worker.run.remote(raw, number, seal_message(self._suite, self._key, rows, place))
+        handed = parts.hand(number)
+        wrapped = seal_message(self._suite, self._key, request_bytes(number, handed), place)
+        return worker.open.remote(raw, number, wrapped, parts.sealed_bytes(handed))
+
+    def _dismiss(self, workers: Iterable[Any]) -> None:
+        """Let workers go that may still be at work; the next question hires others."""
+        for worker in workers:
+            self._ray.kill(worker)
+            self._workers.remove(worker)
 
     def _hire(self) -> Any:
         worker = self._actor.remote(self._suite.value)
@@ -203,6 +246,52 @@ class RayPool:
         place = self._workers.index(worker)
         self._workers[place] = self._hire()
         return self._workers[place]
+
+
+class Cluster:
+    """A Ray pool that starts with the first job and lasts as long as the engine.
+
+    Args:
+        workers: how many.
+        address: of a running cluster, or None to start one on this machine.
+        suite_name: the suite of keys and messages.
+    """
+
+    def __init__(self, workers: int, address: str | None, suite_name: SuiteName) -> None:
+        self._start = partial(RayPool, workers, address=address, suite_name=suite_name)
+        self._lock = threading.Lock()
+        self._pool: RayPool | None = None
+
+    def prepare(self) -> None:
+        """Start the workers, before anything is reserved for a job.
+
+        Raises:
+            IsolationError: token or TLS is missing here or on a worker (`isolation.cluster`).
+            UnavailableError: Ray is not installed (`service.unavailable.ray`).
+        """
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._start()
+
+    @contextmanager
+    def job(self) -> Iterator[RayPool]:
+        """Yield what computes for one job."""
+        self.prepare()
+        assert self._pool is not None
+        yield self._pool
+
+    def close(self) -> None:
+        """Let the workers go."""
+        with self._lock:
+            if self._pool is not None:
+                self._pool.close()
+                self._pool = None
+
+
+def _objects_of(parts: Partitions, number: int) -> set[str]:
+    """Return the sealed objects that a worker was given for a partition, which it may name in an error."""
+    handed = parts.hand(number) if isinstance(parts, SealedTables) else ()
+    return {column.name for found in handed for part in found for column in part.columns}
 
 
 def _import_ray() -> Any:

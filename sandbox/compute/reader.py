@@ -21,7 +21,7 @@ from typing import Final, Self
 
 import sandbox
 from sandbox.compute.frames import Channel, HungUpError
-from sandbox.compute.order import WorkOrder
+from sandbox.compute.order import WorkOrder, request_bytes
 from sandbox.compute.pool import MAX_TRIES, Partitions, worker_lost
 from sandbox.compute.reader_process import DONE, NEXT, READER, READY
 from sandbox.compute.sealed import SealedTables
@@ -74,18 +74,16 @@ class Reader:
             CancelledError: `cancel` was set.
             VaultError: an object is not what was sealed, or the engine failed.
         """
-        self._channel.check = lambda: _check_cancelled(cancel)
+        self._channel.check = lambda: check_cancelled(cancel)
         self._channel.send(canonical_bytes({"v": 1, "order": order.to_record()}))
         objects: set[str] = set()
         for number in range(parts.partition_count):
             if number >= 2 * workers:
                 self._expect_done()
             handed = parts.hand(number)
-            objects |= {column.name for parts in handed for part in parts for column in part.columns}
-            tables = [[part.to_record() for part in parts] for parts in handed]
-            request = {"v": 1, "partition": number, "tables": tables}
+            objects |= {column.name for found in handed for part in found for column in part.columns}
             with parts.descriptors(handed) as descriptors:
-                self._channel.send(canonical_bytes(request), descriptors)
+                self._channel.send(request_bytes(number, handed), descriptors)
         for _ in range(min(2 * workers, parts.partition_count)):
             self._expect_done()
         self._channel.send(canonical_bytes({"v": 1, "sum": True}))
@@ -279,6 +277,7 @@ class JobReaders:
             self.reader = None
 
 
-def _check_cancelled(cancel: threading.Event | None) -> None:
+def check_cancelled(cancel: threading.Event | None) -> None:
+    """Raise `CancelledError` once `cancel` is set."""
     if cancel is not None and cancel.is_set():
         raise CancelledError("the job was cancelled", hint="what it had been answered is spent")

@@ -21,15 +21,13 @@ from typing import Any, Final
 
 from sandbox.compute.confine import confine_parent, confine_reader
 from sandbox.compute.frames import Channel, HungUpError
-from sandbox.compute.order import WorkOrder, failure_bytes, part_of
-from sandbox.compute.paired import gathered
-from sandbox.compute.run import open_engine
+from sandbox.compute.order import WorkOrder, failure_bytes, open_part, sealed_lengths
+from sandbox.compute.run import engine_failed, open_engine
 from sandbox.crypto.suites import suite
-from sandbox.errors import SealBrokenError, VaultError
+from sandbox.errors import VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import SuiteName
 from sandbox.privacy.partials import Partials, add_partials
-from sandbox.vault.handed import HandedPartition
 
 REQUEST_BYTES_MAX: Final = 1 << 26
 DESCRIPTORS_MAX: Final = 1 << 14
@@ -105,12 +103,10 @@ class Reading:
             question, request, descriptors = self._waiting.get()
             try:
                 question.add(_run(engine, question.order, request, descriptors))
-            except SealBrokenError as error:
-                question.fail(request["partition"], failure_bytes(error.code, str(error.details["object"])))
             except VaultError as error:
-                question.fail(request["partition"], failure_bytes(error.code))
+                question.fail(request["partition"], failure_bytes(error))
             except Exception:  # noqa: BLE001 - whatever else happens is told by a constant, and never by its words
-                question.fail(request["partition"], failure_bytes("vault.engine"))
+                question.fail(request["partition"], failure_bytes(engine_failed()))
             finally:
                 for descriptor in descriptors:
                     os.close(descriptor)
@@ -120,14 +116,9 @@ class Reading:
 
 
 def _run(engine: Any, order: WorkOrder, request: dict[str, Any], descriptors: list[int]) -> Partials:
-    tables, left = [], iter(descriptors)
-    for records in request["tables"]:
-        parts = []
-        for handed in map(HandedPartition.parse, records):
-            sealed = [_read(next(left), column.length) for column in handed.columns]
-            parts.append(handed.open(sealed, dictionaries=True))
-        tables.append(gathered(parts))
-    return order.run(engine, part_of(tables))
+    lengths = sealed_lengths(request["tables"])
+    sealed = (_read(descriptor, length) for descriptor, length in zip(descriptors, lengths, strict=True))
+    return order.run(engine, open_part(request["tables"], sealed))
 
 
 def _read(descriptor: int, length: int) -> bytes:

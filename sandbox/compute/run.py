@@ -100,6 +100,13 @@ def run_plan(plan: Plan, partitions: Iterable[pa.Table | Pair], *, threads: int 
             connection.close()
 
 
+def engine_failed() -> VaultError:
+    """Return the error of an engine that failed, whatever it said."""
+    return VaultError(
+        "the engine failed on a partition", hint="report it: a plan cannot fail on data", code="vault.engine"
+    )
+
+
 def _is_stored(table: pa.Table) -> bool:
     """Return whether a partition has storage types and every row a unit and a rank."""
     schema = table.schema
@@ -187,9 +194,7 @@ def _run(
         rows = connection.execute(statement.sql).fetchall()
     except duckdb.Error:
         # The engine's own words may hold values, so nothing of them is passed on, not even as a cause.
-        raise VaultError(
-            "the engine failed on a partition", hint="report it: a plan cannot fail on data", code="vault.engine"
-        ) from None
+        raise engine_failed() from None
     finally:
         for name in named:
             connection.unregister(name)

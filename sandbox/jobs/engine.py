@@ -88,7 +88,11 @@ class Pool(Protocol):
     """Whoever computes: readers on this machine, or workers elsewhere."""
 
     def prepare(self) -> None:
-        """Begin to start what takes time; return at once."""
+        """Begin to start what takes time; called before anything is reserved for a job.
+
+        Raises:
+            SaggarError: it could not compute for a job, as things stand.
+        """
         ...
 
     def job(self) -> AbstractContextManager[Computing]:

@@ -56,7 +56,8 @@ def run_job(
         submitted = submit(engine, signed)
         progress("admit 准入")
         admitted = admit(engine, submitted)
-        engine.pool.prepare()  # A reader starts while the log and the witness are at work.
+        with refused_at(engine, submitted.job, "pool"):
+            engine.pool.prepare()  # A reader starts while the log and the witness are at work.
         progress("reserve 预留")
         reserved = reserve(engine, admitted)
         publish_reservation(engine, submitted.job)

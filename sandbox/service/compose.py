@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sandbox.compute.ray_pool import Cluster
 from sandbox.compute.reader import ReaderPool
 from sandbox.crypto.factor import SecondFactor
 from sandbox.crypto.hardening import forbid_core_dumps
@@ -16,7 +17,7 @@ from sandbox.crypto.keyfile import lock_key, unlock_key
 from sandbox.crypto.keys import PrivateKey, generate_key
 from sandbox.errors import InputError, KeyUnavailableError, StateUnsafeError
 from sandbox.jobs.destroy import finish_destruction
-from sandbox.jobs.engine import Engine, Records
+from sandbox.jobs.engine import Engine, Pool, Records
 from sandbox.jobs.export import adopt_policies
 from sandbox.jobs.publishing import publish
 from sandbox.jobs.recover import recover
@@ -27,7 +28,7 @@ from sandbox.model.keys import PublicKey, Role, SuiteName
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.runtime.host.guests import GuestHost
 from sandbox.service.clock import SystemClock
-from sandbox.service.config import Layout, ObjectsConfig, StateConfig
+from sandbox.service.config import ComputeConfig, Layout, ObjectsConfig, PoolName, StateConfig
 from sandbox.service.documents import DocumentDirectory
 from sandbox.service.files import write_durably
 from sandbox.service.object_store import blobs_of, check_store
@@ -50,6 +51,7 @@ def initialise(
     demo: bool = False,
     second_factor: Path | None = None,
     objects: ObjectsConfig | None = None,
+    compute: ComputeConfig = ComputeConfig(),  # noqa: B008 - frozen
 ) -> None:
     """Make a state directory: log, vault, the sandbox's key, and a local witness with a key of its own.
 
@@ -63,6 +65,7 @@ def initialise(
         demo: whether the demo may remake it.
         second_factor: where a secret goes that the vault needs beside the passphrase, outside of `directory`; or None.
         objects: the object store of sealed bytes, or None for `directory` itself.
+        compute: where questions are computed.
 
     Raises:
         StateUnsafeError: the directory is not empty, or cannot keep a promise.
@@ -99,7 +102,7 @@ def initialise(
     if factor is not None and factor_file is not None:
         put_beside(factor_file, factor, None)
     Vault.create(layout.vault, passphrase=passphrase, suite=suite, factor=factor, blobs=blobs)
-    StateConfig(origin, suite, demo, None if factor_file is None else str(factor_file), objects).write(layout)
+    StateConfig(origin, suite, demo, None if factor_file is None else str(factor_file), objects, compute).write(layout)
     with open_engine(directory, passphrase=passphrase, purpose="init", wait_s=0) as engine:
         publish(engine)
 
@@ -137,7 +140,7 @@ def open_engine(directory: Path, *, passphrase: str, purpose: str, wait_s: float
             key=key,
             origin=config.origin,
             noise=OpenDpNoise(),
-            pool=stack.enter_context(open_pool()),
+            pool=stack.enter_context(open_pool(config)),
         )
         adopt_policies(engine)
         recover(engine)
@@ -179,9 +182,16 @@ def lazy_guests() -> Iterator[Callable[[], GuestHost]]:
 
 
 @contextmanager
-def open_pool() -> Iterator[ReaderPool]:
-    """Yield what computes; it starts when it is first needed."""
-    with ReaderPool() as pool:
+def open_pool(config: StateConfig) -> Iterator[Pool]:
+    """Yield what computes, as the state's configuration says; it starts when it is first needed."""
+    chosen = config.compute
+    pool: ReaderPool | Cluster
+    match chosen.pool:
+        case PoolName.LOCAL:
+            pool = ReaderPool(chosen.workers)
+        case PoolName.RAY:
+            pool = Cluster(chosen.workers, chosen.address, config.suite)
+    with closing(pool):
         yield pool
 
 

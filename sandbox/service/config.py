@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from sandbox.errors import CanonicalError, StateUnsafeError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import SuiteName
 from sandbox.service.files import write_durably
+
+WORKERS_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,62 @@ class Layout:
         return self.root / "witness"
 
 
+class PoolName(StrEnum):
+    """Who opens sealed columns and sums them."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeConfig:
+    """Where questions are computed.
+
+    Attributes:
+        pool: readers on this machine, or workers on a Ray cluster.
+        workers: threads of a reader, or workers on the cluster; 1 to 256.
+        address: of the cluster, `HOST:PORT`; None starts one on this machine.
+    """
+
+    pool: PoolName = PoolName.LOCAL
+    workers: int = 2
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.workers) is not int or not 1 <= self.workers <= WORKERS_MAX:
+            raise _not_understood("its number of workers")
+        if self.address is not None and (self.pool is not PoolName.RAY or not self.address):
+            raise _not_understood("its address, which only a Ray cluster has")
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the choices as `saggar.json` holds them."""
+        return {"pool": self.pool.value, "workers": self.workers, "address": self.address}
+
+    @classmethod
+    def parse(cls, record: Any) -> ComputeConfig:
+        """Return the choices that a record writes.
+
+        Raises:
+            StateUnsafeError: it writes none (`ledger.state.compute`).
+        """
+        if not isinstance(record, dict) or not set(record) <= {"pool", "workers", "address"}:
+            raise _not_understood("its fields")
+        if record.get("pool", PoolName.LOCAL) not in list(PoolName):
+            raise _not_understood("its pool")
+        address = record.get("address")
+        if address is not None and not isinstance(address, str):
+            raise _not_understood("its address")
+        return cls(PoolName(record.get("pool", PoolName.LOCAL)), record.get("workers", 2), address)
+
+
+def _not_understood(what: str) -> StateUnsafeError:
+    return StateUnsafeError(
+        f"where to compute is not understood: {what}",
+        hint=f"`pool` is `local` or `ray`, `workers` 1 to {WORKERS_MAX}, `address` HOST:PORT of a Ray cluster or null",
+        code="ledger.state.compute",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectsConfig:
     """An object store.  It names no credentials: those come from the environment or from a file outside of the state.
@@ -80,6 +139,7 @@ class StateConfig:
         demo: whether `saggar demo` made it (and may remake it).
         second_factor: the file, outside of the state directory, whose secret is needed beside the passphrase; or None.
         objects: the object store of sealed bytes, or None for the state directory itself.
+        compute: where questions are computed.
     """
 
     origin: str
@@ -87,10 +147,17 @@ class StateConfig:
     demo: bool
     second_factor: str | None = None
     objects: ObjectsConfig | None = None
+    compute: ComputeConfig = ComputeConfig()
 
     def write(self, layout: Layout) -> None:
         """Write the choices durably."""
-        record: dict[str, Any] = {"v": 1, "origin": self.origin, "suite": self.suite.value, "demo": self.demo}
+        record: dict[str, Any] = {
+            "v": 1,
+            "origin": self.origin,
+            "suite": self.suite.value,
+            "demo": self.demo,
+            "compute": self.compute.to_record(),
+        }
         if self.second_factor is not None or self.objects is not None:
             objects = None if self.objects is None else self.objects.to_record()
             record |= {"v": 2, "second_factor": self.second_factor, "objects": objects}
@@ -105,7 +172,8 @@ class StateConfig:
         """
         try:
             record = parse_canonical(layout.config.read_bytes())
-            base = cls(record["origin"], SuiteName(record["suite"]), record["demo"])
+            compute = ComputeConfig.parse(record.get("compute", {}))
+            base = cls(record["origin"], SuiteName(record["suite"]), record["demo"], compute=compute)
             if record["v"] == 1:
                 return base
             objects = None if record["objects"] is None else ObjectsConfig(**record["objects"])

@@ -119,7 +119,11 @@ def test_a_reader_holds_the_keys_of_its_columns_and_nothing_above_or_beside_them
         reader._channel.send(canonical_bytes({"v": 1, "order": WorkOrder.of(plan()).to_record()}))
         for number in range(parts.partition_count):
             handed = parts.hand(number)
-            request = {"v": 1, "partition": number, "tables": [[part.to_record() for part in found] for found in handed]}
+            request = {
+                "v": 1,
+                "partition": number,
+                "tables": [[part.to_record() for part in found] for found in handed],
+            }
             reader._channel.send(canonical_bytes(request), parts.waiting(handed))
         wait_until_idle(pid)
         assert found_in(pid, secrets) == admitted

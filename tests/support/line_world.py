@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,28 @@ def last(world: Any, kind: EntryKind) -> dict[str, Any]:
     """Return the body of the newest entry of a kind."""
     with world.records() as records:
         return [entry.body for entry in records.ledger.entries() if entry.kind is kind][-1]
+
+
+def computed_on(world: Any, compute: Any, nonce: str) -> str:
+    """Run a job on a pool as the configuration chooses it, and return the digest of its partials."""
+    from sandbox.jobs import questions
+    from sandbox.service.config import Layout, StateConfig
+
+    layout = Layout(world.state)
+    replace(StateConfig.read(layout), compute=compute).write(layout)
+    honest, seen = questions.measure, []
+
+    def noted(plan: Any, partials: Any, *given: Any, **more: Any) -> Any:
+        seen.append(partials.digest())
+        return honest(plan, partials, *given, **more)
+
+    questions.measure = noted  # type: ignore[assignment]
+    try:
+        world.run(nonce=nonce)
+    finally:
+        questions.measure = honest
+    (digest,) = seen
+    return digest
 
 
 def files_below(directory: Path) -> dict[str, bytes]:

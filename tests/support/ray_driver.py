@@ -126,7 +126,22 @@ def main(folder: Path) -> dict[str, object]:
         seen["killed"] = pool.map_partitions(plan, Slow(world.table(part) for part in rows)).digest()
         killer.join()
         seen["replaced"] = first not in pool.workers
-    return seen
+    return seen | on_the_line(folder)
+
+
+def on_the_line(folder: Path) -> dict[str, object]:
+    """Run one job on readers and one on Ray, from the spec to the release; return the digests of their partials."""
+    from sandbox.crypto import keyfile
+    from sandbox.service.config import ComputeConfig, PoolName
+    from tests.conftest import build_world
+    from tests.support.line_world import computed_on
+
+    keyfile._COST_N = keyfile._N_RANGE[0]
+    world = build_world(folder / "world")
+    return {
+        "line_local": computed_on(world, ComputeConfig(), "local"),
+        "line_ray": computed_on(world, ComputeConfig(PoolName.RAY, 2), "ray"),
+    }
 
 
 if __name__ == "__main__":
