@@ -33,8 +33,6 @@ _CLOSED = {
     "allow_community_extensions": "false",
     "python_enable_replacements": "false",
     "python_scan_all_frames": "false",
-    # The bound after a filter rests on it (`docs/proofs/bounding.md`).
-    "preserve_insertion_order": "true",
     # Groups of up to two bytes are counted in an array.
     "perfect_ht_threshold": "20",
 }

@@ -30,10 +30,6 @@ class Bounded:
     layout: Layout = PLAIN
 
 
-MOST_BEHIND = 1024
-"""A row is looked up to this many rows behind another without sorting."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Keys:
     """The group keys in SQL: what rows select, the names they get, how groups show, and the columns numbered for it."""
@@ -65,7 +61,7 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histogram
     - Groups are capped first, and only where a statistic's sensitivity rests on them (units over keys): a unit keeps
       the groups of its lowest ranks.  Otherwise the cap on rows bounds the groups as well.
     - Rows are capped to the lowest ranks: by `_rank <= k` where neither WHERE nor the group cap has dropped rows
-      before; after a WHERE by the row `k` places before, which must be another unit's; else by a window.
+      before, else by a window over the rows that are left.
     """
     bounded = _bounded(query, statistics, histograms)
     if query.second is None:
@@ -98,9 +94,6 @@ def _bounded(query: CheckedQuery, statistics: Sequence[Statistic], histograms: S
         words.insert(0, f"the {groups} groups with a unit's lowest ranks")
         inner = _cap_groups(inner, keys.names, groups)
         inner = _lowest_ranks(inner, ", ".join(["_unit", *keys.names, *values]), rows)
-    elif where and query.source is None and rows <= MOST_BEHIND:
-        inner += f" QUALIFY {_follows_few(rows)}"
-        layout = Layout(clustered=True, groups=keys.numbered)
     elif where:
         inner = _lowest_ranks(inner, ", ".join(["_unit", *keys.names, *values]), rows)
     else:
@@ -174,15 +167,6 @@ def _count_units(query: CheckedQuery, keys: _Keys, where: str) -> Bounded:
         drops_rows=True,
         layout=Layout(groups=keys.numbered),
     )
-
-
-def _follows_few(rows: int) -> str:
-    """Return the SQL that a row has fewer than `rows` rows of its unit before it, where units stand together.
-
-    DuckDB keeps the order of a table under FROM, WHERE and windows without PARTITION BY and ORDER BY (its page on
-    order preservation), and looks a fixed number of rows back without sorting.
-    """
-    return f"lag(_unit, {rows}) OVER () IS DISTINCT FROM _unit"
 
 
 def _count_in_every_group(keys: _Keys, source: str) -> Bounded:

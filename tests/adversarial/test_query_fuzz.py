@@ -228,7 +228,6 @@ def test_the_sql_for_the_engine_is_ours(sql):
             "sum",
             "min",
             "row_number",
-            "lag",
             "dense_rank",
             "chr",
             "max",
