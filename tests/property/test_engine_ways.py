@@ -118,7 +118,7 @@ def test_a_bound_after_a_filter_holds_for_units_that_stand_apart(rows):
 @pytest.mark.parametrize("threads", [1, 8])
 @pytest.mark.parametrize("condition", ["age < 60", f"age IN ({', '.join(map(str, range(0, 120, 2)))})"])
 def test_a_bound_after_a_filter_rests_on_no_order_of_the_engines(threads, condition):
-    """Hundreds of thousands of rows in many chunks; a long IN becomes a join, which mixes the order of rows."""
+    """Hundreds of thousands of rows in many chunks; a long IN becomes a join, which promises no order."""
     draw = np.random.default_rng(5)
     counts = draw.integers(1, 40, 15_000)
     total = int(counts.sum())
