@@ -37,10 +37,9 @@ class SealedTables:
     @classmethod
     def of(cls, plan: Plan, snapshots: Mapping[str, OpenedSnapshot]) -> SealedTables:
         """Return the tables of a plan, from the opened snapshots by dataset."""
-        tables = [(snapshots[plan.dataset], (*SYSTEM_COLUMNS, *plan.columns))]
-        if plan.second is not None:
-            tables.append((snapshots[plan.second.dataset], (*SYSTEM_COLUMNS, *plan.second.columns)))
-        return cls(tables)
+        columns = [plan.columns] if plan.second is None else [plan.columns, plan.second.columns]
+        pairs = zip(plan.datasets, columns, strict=True)
+        return cls([(snapshots[dataset], (*SYSTEM_COLUMNS, *read)) for dataset, read in pairs])
 
     @property
     def partition_count(self) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from sandbox.errors import CanonicalError, QueryError
-from sandbox.jobs.questions import Questioner
 from sandbox.model.canonical import canonical_release_bytes, parse_canonical_release
 from sandbox.model.job import JobSpec
 from sandbox.model.model_document import ModelDocument
@@ -41,7 +40,15 @@ def check_model(spec: JobSpec, code: str, tables: Tables) -> ModelPlan:
     return plan
 
 
-def learn(spec: JobSpec, code: str, tables: Tables, questioner: Questioner, *, seed: bytes) -> dict[str, Any]:
+class Asked(Protocol):
+    """Whoever answers the questions of a model: a job's questioner, or a rehearsal."""
+
+    def answer(self, question: Question) -> dict[str, Any]:
+        """Return the released answer's record."""
+        ...
+
+
+def learn(spec: JobSpec, code: str, tables: Tables, questioner: Asked, *, seed: bytes) -> dict[str, Any]:
     """Return the outputs of a model job, each question charged in filter and log like any other.
 
     The model sees each answer as the transcript writes it, so that an auditor's run sees the same numbers.

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
 
 from sandbox.compute.mock_rows import UNITS, mock_rows
+from sandbox.compute.order import part_of
 from sandbox.compute.run import run_plan
 from sandbox.compute.split import split_blocks
 from sandbox.errors import GuestFailedError, PolicyError, SaggarError
@@ -23,10 +23,12 @@ from sandbox.jobs.blocks import block_seed, blocks_question
 from sandbox.jobs.engine import Records
 from sandbox.jobs.gate import SQL_OUTPUT, gate_outputs
 from sandbox.jobs.measuring import program_seed
+from sandbox.jobs.models import learn
 from sandbox.jobs.questions import loss_of_request, question_of
 from sandbox.jobs.quoting import JobQuote, quote_job
 from sandbox.jobs.registry import description_of
 from sandbox.model.blocks_question import BlocksQuestion
+from sandbox.model.description import DatasetDescription
 from sandbox.model.job import JobKind, JobSpec
 from sandbox.model.question import Question
 from sandbox.model.transcript import Exchange, Transcript
@@ -142,6 +144,8 @@ def rehearse_job(
 def _run(records: Records, spec: JobSpec, code: str, stage: _Stage) -> dict[str, Any]:
     if spec.kind is JobKind.SQL:
         return {SQL_OUTPUT: {"kind": "answer", **stage.answer(Question(code, spec.loss, spec.rows, spec.groups))}}
+    if spec.kind is JobKind.MODEL:
+        return learn(spec, code, stage.tables(), stage, seed=program_seed(spec.digest()))
     program = Program(code, dict(spec.parameters), program_seed(spec.digest()))
     outcome = records.guests().run(program, stage.answer_request)
     if outcome.status != "ok" or outcome.outputs is None:
@@ -189,7 +193,7 @@ class _Stage:
             loss = loss_of_request(request, self.spec, remaining)
             return {
                 "ok": True,
-                "answer": self.answer_blocks(blocks_question(request, self._tables(), self._reads, loss)),
+                "answer": self.answer_blocks(blocks_question(request, self.tables(), self._reads, loss)),
             }
         except SaggarError as error:
             refusal = {"code": error.code, "message": error.message, "hint": error.hint}
@@ -198,18 +202,20 @@ class _Stage:
 
     def answer(self, question: Question) -> dict[str, Any]:
         """Return the made-up answer to a question in SQL."""
-        query = check_question(question, self._tables())
-        self._check_declared(query.dataset, query.columns)
+        query = check_question(question, self.tables())
+        for dataset, columns in query.reads:
+            self._check_declared(dataset, columns)
         plan = plan_query(query, question.loss)
         self.account.request(plan.loss)
-        measured = measure(plan, run_plan(plan, [self._mock(query.dataset)]), self.noise)
+        rows = part_of([self._mock(dataset) for dataset in plan.datasets])
+        measured = measure(plan, run_plan(plan, [rows]), self.noise)
         record = measured.answer.to_record()
         self.exchanges.append(Exchange(question, plan.digest(), record))
         return record
 
     def answer_blocks(self, question: BlocksQuestion) -> dict[str, Any]:
         """Return the made-up answer to a question to blocks, and keep what each block did."""
-        plan = plan_blocks(question, self._tables())
+        plan = plan_blocks(question, self.tables())
         self._check_declared(plan.dataset, question.columns)
         self.records.guests().check(question.program, entry="block")
         self.account.request(plan.loss)
@@ -250,7 +256,8 @@ class _Stage:
     def _reads(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         return self.quote.reads
 
-    def _tables(self) -> Mapping[str, Any]:
+    def tables(self) -> dict[str, DatasetDescription]:
+        """Return the descriptions of what the job reads, by table."""
         described = [description_of(self.records, dataset) for dataset, _ in self._reads]
         return {description.table: description for description in described}
 

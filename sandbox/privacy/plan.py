@@ -135,6 +135,11 @@ class Plan:
         return reads_of(self.dataset, self.columns, self.second)
 
     @property
+    def datasets(self) -> tuple[str, ...]:
+        """Whose rows stand in `t`, and in `u` for a join; a table that is joined with itself stands in both."""
+        return (self.dataset,) if self.second is None else (self.dataset, self.second.dataset)
+
+    @property
     def cells(self) -> int | None:
         """How many cells public keys span (1 without keys), or None with private keys."""
         product = 1
