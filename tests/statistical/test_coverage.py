@@ -156,18 +156,20 @@ def test_values_of_much_noise_are_covered(kind, shape, trials):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", QUESTIONS)
 def test_values_of_little_noise_are_covered_as_often_as_they_say(kind, shape, trials):
-    found = covered(QUESTIONS[kind], shape, SHARP[shape], trials)
+    # A first step leaves one row a unit: with more loss its noise would be below one step.
+    rho = "2" if kind == "steps" and shape == "skewed" else SHARP[shape]
+    found = covered(QUESTIONS[kind], shape, rho, trials)
     assert found
     for name, (share, missing, square) in found.items():
         assert share >= 0.95 - slack(trials), (name, share)
         if shape != "tiny":
             assert missing == 0, name
             assert share <= 0.95 + slack(trials) or name in WHOLE, (name, share)
-            # So many squares of a normal have a mean within five standard deviations of 1, for what is nearly normal.
-            assert abs(square - 1) <= 0.02 + 5 * math.sqrt(2 / trials) or name in {"n", "u", "k", "people"}, (
-                name,
-                math.sqrt(square),
-            )
+            # So many squares of a normal have a mean within five standard deviations of 1, for what is nearly normal;
+            # noise of less than a step is smaller than its scale says, never larger.
+            room = 0.02 + 5 * math.sqrt(2 / trials)
+            assert square <= 1 + room, (name, math.sqrt(square))
+            assert square >= 1 - room or name in WHOLE, (name, math.sqrt(square))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
