@@ -106,7 +106,7 @@ def _formula(
         case FormulaOp.SUBTRACT:
             return jets.added(left, jets.scaled(right, Fraction(-1)))
         case FormulaOp.MULTIPLY:
-            return jets.multiplied(left, right)
+            return jets.product(left, right, sigmas)
         case _:
             return jets.divided(left, right, sigmas)
 

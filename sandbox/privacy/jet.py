@@ -1,8 +1,10 @@
 """Numbers that carry their error: a value, its derivative by every noisy integer, and what is known of its interval.
 
 All of it is post-processing.  An affine value has an exact standard error and an exact interval.  A quotient of two
-affine values has Fieller's interval.  Anything else has the delta method's error, and the interval that goes with it.
-Statistics that two values share are counted once, since derivatives add before they are squared.
+affine values has Fieller's interval.  A product has the error of a product of normals, and where one of its factors is
+not known well, the interval that the factors' own leave it.  Anything else has the delta method's error, and the
+interval that goes with it.  Statistics that two values share are counted once, since derivatives add before they are
+squared.  Noise of a few steps is not normal but moves in whole steps: intervals take it as reaching to the next one.
 
 Source: Fieller 1954, "Some problems in interval estimation".
 """
@@ -18,6 +20,12 @@ Z = Fraction(1_959_964, 1_000_000)
 """The 97.5 % point of the normal law, rounded up."""
 
 _STEPS = 64
+_SMOOTH = 10
+"""Noise of so many steps is as good as normal: the steps move what an interval covers by less than 0.6 %."""
+_KNOWN = 10
+"""A factor is known well where its noise is below one part in this many."""
+_BOTH = Fraction(2_241_403, 1_959_964)
+"""What widens two 95 % intervals so that both hold together in 95 % of cases: the 98.75 % point of the normal law."""
 
 
 def root_up(square: Fraction) -> Fraction:
@@ -69,6 +77,19 @@ def covariance(one: Jet, other: Jet, sigmas: Sequence[Fraction]) -> Fraction:
     return sum((one.slopes[i] * other.slopes[i] * sigmas[i] ** 2 for i in shared), Fraction(0))
 
 
+def _reaching(jet: Jet, sigmas: Sequence[Fraction]) -> Sequence[Fraction]:
+    """Return the scales that the interval of a value goes by.
+
+    Where noise of few steps makes more than half of its error, such noise is taken as reaching to a whole step; where
+    smooth noise makes more, it hides the steps.
+    """
+    coarse = {index: slope for index, slope in jet.slopes.items() if sigmas[index] < _SMOOTH}
+    steps = Jet(Fraction(0), coarse)
+    if 2 * covariance(steps, steps, sigmas) <= covariance(jet, jet, sigmas):
+        return sigmas
+    return [sigma if sigma >= _SMOOTH else Fraction(math.ceil(Z * sigma)) / Z for sigma in sigmas]
+
+
 def error_of(jet: Jet, sigmas: Sequence[Fraction]) -> Fraction:
     """Return the standard error."""
     return root_up(covariance(jet, jet, sigmas)) if jet.error is None else jet.error
@@ -78,7 +99,10 @@ def interval_of(jet: Jet, sigmas: Sequence[Fraction]) -> tuple[Fraction, Fractio
     """Return the 95 % interval."""
     if jet.interval is not None:
         return jet.interval
-    half = Z * error_of(jet, sigmas)
+    if jet.error is not None or len(jet.slopes) < 2:
+        half = Z * error_of(jet, sigmas)
+    else:
+        half = Z * root_up(covariance(jet, jet, _reaching(jet, sigmas)))
     if jet.grain:
         half = math.ceil(half / jet.grain) * jet.grain
     return jet.amount - half, jet.amount + half
@@ -129,6 +153,29 @@ def multiplied(one: Jet, other: Jet) -> Jet:
     return Jet(one.amount * other.amount, slopes)
 
 
+def product(one: Jet, other: Jet, sigmas: Sequence[Fraction]) -> Jet:
+    """Return the product with its error: the delta method's, and what the noise of both factors makes together.
+
+    Source: Goodman 1960, "On the exact variance of products", for two normals.
+    """
+    found = multiplied(one, other)
+    if one.constant or other.constant:
+        return found
+    first, second = covariance(one, one, sigmas), covariance(other, other, sigmas)
+    together = first * second + covariance(one, other, sigmas) ** 2
+    error = root_up(covariance(found, found, sigmas) + together)
+    if all(jet.amount**2 > _KNOWN**2 * square for jet, square in ((one, first), (other, second))):
+        half = Z * root_up(covariance(found, found, _reaching(found, sigmas)) + together)
+        return Jet(found.amount, found.slopes, interval=(found.amount - half, found.amount + half), error=error)
+    ends = [end * end_2 for end in _widened(one, sigmas) for end_2 in _widened(other, sigmas)]
+    return Jet(found.amount, found.slopes, interval=(min(ends), max(ends)), error=error)
+
+
+def _widened(jet: Jet, sigmas: Sequence[Fraction]) -> tuple[Fraction, Fraction]:
+    low, high = interval_of(jet, sigmas)
+    return jet.amount - (jet.amount - low) * _BOTH, jet.amount + (high - jet.amount) * _BOTH
+
+
 def divided(one: Jet, other: Jet, sigmas: Sequence[Fraction]) -> Jet | None:
     """Return the quotient, or None where the divisor is within its own noise of zero."""
     if other.constant:
@@ -151,6 +198,8 @@ def fieller(one: Jet, other: Jet, sigmas: Sequence[Fraction]) -> tuple[Fraction,
     cases, however small the divisor is.
     """
     square = Z**2
+    if other.amount:
+        sigmas = _reaching(added(one, scaled(other, -one.amount / other.amount)), sigmas)
     free = other.amount**2 - square * covariance(other, other, sigmas)
     if free <= 0:
         return None

@@ -19,7 +19,8 @@ def shown(plan: Plan, index: int, value: Value) -> Value:
         return value
     settings = plan.settings
     amount, lower, upper = value.amount, value.lower, value.upper
-    if settings.suppress is not None and upper - lower > 2 * settings.suppress * abs(amount):
+    # By the further end: a mean that was held at a public bound has no interval beyond it.
+    if settings.suppress is not None and max(upper - amount, amount - lower) > settings.suppress * abs(amount):
         return MISSING
     if settings.nonnegative and _never_negative(plan, index):
         amount, lower, upper = (max(Fraction(0), part) for part in (amount, lower, upper))
@@ -34,7 +35,7 @@ def showing_notes(plan: Plan) -> list[str]:
     settings, notes = plan.settings, []
     if settings.suppress is not None:
         share = f"{math.floor(settings.suppress * 1000) / 10:g} %"
-        notes.append(f"values whose 95 % interval is wider than +-{share} of the value are not shown")
+        notes.append(f"values whose 95 % interval reaches beyond +-{share} of the value are not shown")
     if settings.nonnegative:
         notes.append("counts and totals below zero are shown as zero, so that sums over many small cells lean high")
     if settings.rounded:
