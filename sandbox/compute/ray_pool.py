@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from sandbox.compute.order import WorkOrder, failure_bytes, open_part, request_bytes, run_order
+from sandbox.compute.order import WorkOrder, failure_bytes, open_part, reply_bytes, request_bytes, run_order
 from sandbox.compute.pool import MAX_TRIES, Partitions, needed_bytes, worker_lost
 from sandbox.compute.reader import check_cancelled
 from sandbox.compute.run import open_engine
@@ -113,7 +113,7 @@ class SealedWorker:
         request = open_message(self._suite, self._key, wrapped, place_of(parsed, number, "there"))
         try:
             part = open_part(parse_canonical(request)["tables"], objects)
-            reply = canonical_bytes(parsed.run(self._engine, part).to_record())
+            reply = reply_bytes(parsed.run(self._engine, part))
         except VaultError as error:
             reply = failure_bytes(error)
         return seal_message(self._suite, self._key, reply, place_of(parsed, number, "back"))

@@ -21,13 +21,14 @@ from typing import Any, Final
 
 from sandbox.compute.confine import confine_parent, confine_reader
 from sandbox.compute.frames import Channel, HungUpError
-from sandbox.compute.order import WorkOrder, failure_bytes, open_part, sealed_lengths
+from sandbox.compute.order import WorkOrder, failure_bytes, open_part, reply_bytes, sealed_lengths
 from sandbox.compute.run import engine_failed, open_engine
 from sandbox.crypto.suites import suite
 from sandbox.errors import VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import SuiteName
-from sandbox.privacy.partials import Partials, add_partials
+from sandbox.privacy.keys import Key
+from sandbox.privacy.partials import Partials
 
 REQUEST_BYTES_MAX: Final = 1 << 26
 DESCRIPTORS_MAX: Final = 1 << 14
@@ -40,13 +41,16 @@ class Question:
     def __init__(self, order: WorkOrder) -> None:
         self.order = order
         self._lock = threading.Lock()
-        self._sum = Partials(order.plan, {})
+        self._cells: dict[Key, tuple[int, ...]] = {}
         self._failure: tuple[int, bytes] | None = None
 
     def add(self, part: Partials) -> None:
         """Add the integers of one partition."""
         with self._lock:
-            self._sum = add_partials(self.order.plan, (self._sum.cells.items(), part.cells.items()))
+            for key, amounts in part.cells.items():
+                before = self._cells.get(key)
+                added = amounts if before is None else tuple(a + b for a, b in zip(before, amounts, strict=True))
+                self._cells[key] = added
 
     def fail(self, number: int, reply: bytes) -> None:
         """Remember the failure of a partition; that of the first one is told, whichever thread was faster."""
@@ -57,7 +61,7 @@ class Question:
     def reply(self) -> bytes:
         """Return the reply to the whole question."""
         with self._lock:
-            return canonical_bytes(self._sum.to_record()) if self._failure is None else self._failure[1]
+            return reply_bytes(Partials(self.order.plan, self._cells)) if self._failure is None else self._failure[1]
 
 
 class Reading:

@@ -17,12 +17,14 @@ import pytest
 
 from sandbox.compute import reader as module
 from sandbox.compute.frames import Channel
-from sandbox.compute.order import TableOrder, WorkOrder
+from sandbox.compute.order import TableOrder, WorkOrder, reply_bytes
 from sandbox.compute.pool import ThreadPool
 from sandbox.compute.reader import Reader, ReaderPool
 from sandbox.compute.run import open_engine, run_plan
 from sandbox.compute.sealed import SealedTables
 from sandbox.errors import CancelledError, CanonicalError, SealBrokenError, UnavailableError, VaultError
+from sandbox.model.canonical import canonical_bytes
+from sandbox.privacy.partials import Partials
 from sandbox.vault.handed import HandedPartition, seal_broken_from
 from tests.support.reader_world import SUMS, Sealed, plan
 
@@ -230,6 +232,18 @@ def test_a_reader_that_says_garbage_is_a_fault_told_by_a_constant(sealed, pool, 
         assert raised.value.code == "vault.partials"
         assert raised.value.details == {}
         assert readers.reader is None
+
+
+def test_a_reply_is_canonical_and_another_spelling_of_it_is_refused():
+    order = WorkOrder(plan().digest(), "", (TableOrder("t", ()),), 2, 2)
+    cells = {('东"\\\x00\x1f\u007f', None): (1, -(2**127)), ("a", "😀\n"): (3, 4), ("b", ""): (5, 6)}
+    raw = reply_bytes(Partials(order.plan, cells))
+    assert raw == canonical_bytes(Partials(order.plan, cells).to_record())
+    assert order.parse_reply(raw).cells == cells
+    for other in (raw + b" ", raw.replace(b'"v":1', b'"v": 1'), raw.replace("东".encode(), b"\\u4e1c"), b"[" * 100_000):
+        with pytest.raises(VaultError) as raised:
+            order.parse_reply(other)
+        assert raised.value.code == "vault.partials"
 
 
 @pytest.mark.parametrize("text", ["1.5", "1e3", " 1", "1_0", "٣", "9" * 61, "", "-", "0x1"])
