@@ -93,13 +93,13 @@ class OpensslAesGcm:
     def seal(self, key: Data, nonce: Data, plaintext: Data, aad: Data) -> bytes:
         """Return ciphertext and tag."""
         check_sealing(self.key_bytes, key, nonce, plaintext)
-        return AESGCM(key).encrypt(nonce, plaintext, aad)
+        return AESGCM(key).encrypt(nonce, flat(plaintext), aad)
 
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext, or raise `SealBrokenError`."""
         split_sealed(self.key_bytes, key, nonce, sealed)
         try:
-            return AESGCM(key).decrypt(nonce, sealed, aad)
+            return AESGCM(key).decrypt(nonce, flat(sealed), aad)
         except InvalidTag as error:
             raise broken_seal() from error
 
@@ -111,7 +111,7 @@ class OpensslAesGcm:
             self.unseal(key, nonce, sealed, aad)
             return
         try:
-            AESGCM(key).decrypt_into(nonce, sealed, aad, room)
+            AESGCM(key).decrypt_into(nonce, flat(sealed), aad, room)
         except InvalidTag as error:
             raise broken_seal() from error
 
@@ -128,7 +128,7 @@ class OpensslSm4Gcm:
         check_sealing(self.key_bytes, key, nonce, plaintext)
         cipher = Cipher(algorithms.SM4(bytes(key)), modes.GCM(bytes(nonce))).encryptor()
         cipher.authenticate_additional_data(aad)
-        return b"".join((cipher.update(plaintext), cipher.finalize(), cipher.tag))
+        return b"".join((cipher.update(flat(plaintext)), cipher.finalize(), cipher.tag))
 
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext, or raise `SealBrokenError`."""

@@ -141,12 +141,12 @@ def sm4_gcm() -> Choice[Aead]:
 
 @cache
 def aes_gcm() -> Choice[Aead]:
-    """Return the choice for AES-256-GCM."""
+    """Return the choice for AES-256-GCM; `cryptography` first, as it is two to seven times faster (ADR 0016)."""
     return choose(
         "AES-256-GCM",
         (
-            Candidate[Aead]("pycryptodome", PycryptodomeAesGcm, known_answers.check_aead),
             Candidate[Aead]("cryptography", OpensslAesGcm, known_answers.check_aead),
+            Candidate[Aead]("pycryptodome", PycryptodomeAesGcm, known_answers.check_aead),
         ),
     )
 

@@ -73,6 +73,14 @@ def test_a_room_of_another_length_is_a_bug_and_nothing_is_written(provider):
             provider.unseal_into(key, bytes(12), sealed, b"", memoryview(bytearray(size)))
 
 
+@pytest.mark.parametrize("provider", [p for family in FAMILIES.values() for p in family], ids=lambda p: p.provider)
+def test_a_view_of_another_form_is_sealed_like_its_bytes(provider):
+    data, key, nonce = bytes(range(200)), bytes(provider.key_bytes), bytes(12)
+    sealed = provider.seal(key, nonce, data, b"")
+    assert provider.seal(key, nonce, memoryview(data).cast("b"), b"") == sealed
+    assert provider.unseal(key, nonce, memoryview(sealed).cast("b"), b"") == data
+
+
 def test_sm4_a_million_times_gives_the_standards_figure():
     key = block = bytes.fromhex("0123456789abcdeffedcba9876543210")
     encryptor = Cipher(algorithms.SM4(key), modes.ECB()).encryptor()
