@@ -1,4 +1,4 @@
-"""Arrange a partition as a plan's statement asks: in order of units and ranks, groups numbered, first rows marked.
+"""Arrange a partition as a plan's statement asks: in order of units and ranks, groups numbered, rows marked.
 
 All of it is a function of the partition alone, and exact: numbers stand for texts one to one, and a mark is a
 comparison of whole numbers.  A partition that is in another order than a vault's is sorted first, so a bound that
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sandbox.privacy.keys import Key
-from sandbox.privacy.layout import FIRST_COLUMN, GROUP_COLUMN, Layout
+from sandbox.privacy.layout import FIRST_COLUMN, GROUP_COLUMN, KEPT_COLUMN, PLACE_COLUMN, Layout
 
 UNIT_COLUMN = "_unit"
 RANK_COLUMN = "_rank"
@@ -67,6 +67,27 @@ def arranged(table: pa.Table, layout: Layout) -> tuple[pa.Table, Groups | None]:
         marks = first_rows(_numpy(table, UNIT_COLUMN), _numpy(table, RANK_COLUMN), numbers, layout.firsts)
         table = table.append_column(FIRST_COLUMN, pa.array(marks))
     return table, groups
+
+
+def placed(table: pa.Table) -> pa.Table:
+    """Return a table with the place of each row beside it, so that rows can be told whatever order they come in."""
+    return table.append_column(PLACE_COLUMN, pa.array(np.arange(len(table), dtype=np.int64)))
+
+
+def with_kept(table: pa.Table, places: Numbers, few: int) -> pa.Table:
+    """Return an arranged table with a mark at the first rows of each unit among some.
+
+    Args:
+        table: rows of a unit stand together, ranks ascending.
+        places: where the rows stand that pass a filter, in any order.
+        few: how many of a unit's are marked at most.
+    """
+    marks = np.zeros(len(table), np.bool_)
+    marks[places] = True
+    passed = np.flatnonzero(marks)
+    units = _numpy(table, UNIT_COLUMN)[passed]
+    marks[passed[few:]] = units[few:] != units[:-few]
+    return table.append_column(KEPT_COLUMN, pa.array(marks))
 
 
 def is_clustered(table: pa.Table) -> bool:

@@ -14,11 +14,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, arranged, batches
+from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, arranged, batches, placed, with_kept
 from sandbox.compute.paired import Pair
 from sandbox.errors import VaultError
 from sandbox.privacy.keys import Key
-from sandbox.privacy.layout import PLAIN, Layout
+from sandbox.privacy.layout import PLACE_COLUMN, PLAIN, Layout
 from sandbox.privacy.partials import Partials, add_partials
 from sandbox.privacy.plan import Plan
 
@@ -35,6 +35,7 @@ _CLOSED = {
     "python_scan_all_frames": "false",
     # Groups of up to two bytes are counted in an array.
     "perfect_ht_threshold": "20",
+    "preserve_insertion_order": "true",
 }
 
 
@@ -187,17 +188,13 @@ def _run(
     connection: Any, statement: Statement, tables: Mapping[str, pa.Table]
 ) -> Iterator[tuple[Key, tuple[int, ...]]]:
     whole, groups = arranged(tables["t"], statement.layout)
-    named = {**tables, "t": whole}
-    for name, table in named.items():
-        connection.register(name, table)
-    try:
-        rows = connection.execute(statement.sql).fetchall()
-    except duckdb.Error:
-        # The engine's own words may hold values, so nothing of them is passed on, not even as a cause.
-        raise engine_failed() from None
-    finally:
-        for name in named:
-            connection.unregister(name)
+    layout = statement.layout
+    if layout.few:
+        # Which rows pass is a set: the engine may give them in any order, and does after a list behind IN.
+        passing = f"SELECT {PLACE_COLUMN} FROM t WHERE {layout.filter}"  # noqa: S608 (our own SQL)
+        places = _executed(connection, passing, {"t": placed(whole)}, "fetchnumpy")[PLACE_COLUMN]
+        whole = with_kept(whole, places, layout.few)
+    rows = _executed(connection, statement.sql, {**tables, "t": whole}, "fetchall")
     width = statement.width
     if groups is None:
         return ((row[:width], tuple(map(int, row[width:]))) for row in rows)
@@ -205,3 +202,17 @@ def _run(
     width -= len(statement.layout.groups) - 1
     known = {number: groups.key(number) for number in {row[0] for row in rows}}
     return ((known[row[0]] + row[1:width], tuple(map(int, row[width:]))) for row in rows)
+
+
+def _executed(connection: Any, sql: str, tables: Mapping[str, pa.Table], fetch: str) -> Any:
+    """Return what a statement over some tables gives."""
+    for name, table in tables.items():
+        connection.register(name, table)
+    try:
+        return getattr(connection.execute(sql), fetch)()
+    except duckdb.Error:
+        # The engine's own words may hold values, so nothing of them is passed on, not even as a cause.
+        raise engine_failed() from None
+    finally:
+        for name in tables:
+            connection.unregister(name)

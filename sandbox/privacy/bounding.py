@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from sandbox.privacy.algebra import NumberType, Op, TextType
 from sandbox.privacy.histogram import Histogram
-from sandbox.privacy.layout import FIRST_COLUMN, GROUP_COLUMN, PLAIN, Layout
+from sandbox.privacy.layout import FIRST_COLUMN, GROUP_COLUMN, KEPT_COLUMN, PLAIN, Layout
 from sandbox.privacy.query import Bounding, CheckedQuery
 from sandbox.privacy.render import as_text, clamp, integer, render, render_is_null
 from sandbox.privacy.rescaling import rescaling_sql
@@ -61,7 +61,7 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histogram
     - Groups are capped first, and only where a statistic's sensitivity rests on them (units over keys): a unit keeps
       the groups of its lowest ranks.  Otherwise the cap on rows bounds the groups as well.
     - Rows are capped to the lowest ranks: by `_rank <= k` where neither WHERE nor the group cap has dropped rows
-      before, else by a window over the rows that are left.
+      before; after a WHERE over a table by a mark that the layout asks for; else by a window.
     """
     bounded = _bounded(query, statistics, histograms)
     if query.second is None:
@@ -86,14 +86,16 @@ def _bounded(query: CheckedQuery, statistics: Sequence[Statistic], histograms: S
         return _count_units(query, keys, where)
     rows, groups = query.bound.rows, query.bound.groups
     layout, units = Layout(groups=keys.numbered), "count(DISTINCT _unit)"
-    inner = f"SELECT {', '.join(['_unit', '_rank', *selected])} FROM {_source(query)}"  # noqa: S608 (our own SQL)
+    whole = f"SELECT {', '.join(['_unit', '_rank', *selected])} FROM {_source(query)}"  # noqa: S608 (our own SQL)
+    inner = f"{whole} WHERE {where}" if where else whole
     words = [f"a unit's {rows} lowest ranks after the filter"]
-    if where:
-        inner += f" WHERE {where}"
     if caps_groups:
         words.insert(0, f"the {groups} groups with a unit's lowest ranks")
         inner = _cap_groups(inner, keys.names, groups)
         inner = _lowest_ranks(inner, ", ".join(["_unit", *keys.names, *values]), rows)
+    elif where and query.source is None:
+        inner = f"{whole} WHERE {KEPT_COLUMN}"
+        layout = Layout(clustered=True, groups=keys.numbered, few=rows, filter=where)
     elif where:
         inner = _lowest_ranks(inner, ", ".join(["_unit", *keys.names, *values]), rows)
     else:

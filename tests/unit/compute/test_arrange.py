@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 
 from sandbox.compute import arrange
-from sandbox.compute.arrange import Groups, arranged, batches, first_rows, is_clustered
-from sandbox.privacy.layout import FIRST_COLUMN, GROUP_COLUMN, Layout
+from sandbox.compute.arrange import Groups, arranged, batches, first_rows, is_clustered, with_kept
+from sandbox.errors import CanonicalError
+from sandbox.privacy.layout import FIRST_COLUMN, GROUP_COLUMN, KEPT_COLUMN, PLAIN, Layout
 
 
 def table(units, ranks, **texts):
@@ -132,3 +133,46 @@ def test_tables_are_put_together_while_they_are_few_and_alike():
     found = list(batches(iter([small, small, small, other, other]), 2))
     assert [len(each) for each in found] == [2, 1, 2]
     assert list(batches(iter([]), 2)) == []
+
+
+@pytest.mark.parametrize("few", [1, 2, 5, 5000])
+def test_marked_rows_are_the_first_of_each_unit_among_those_that_pass_in_any_order(few):
+    draw = np.random.default_rng(few)
+    counts = draw.integers(1, 9, 40)
+    units = np.repeat(draw.permutation(40), counts)
+    whole = table(units, np.concatenate([np.arange(1, count + 1) for count in counts]))
+    places = draw.permutation(len(units))[: len(units) // 2]
+    held, expected = {}, []
+    for place, unit in enumerate(units):
+        passes = place in places
+        held[unit] = held.get(unit, 0) + passes
+        expected.append(bool(passes and held[unit] <= few))
+    assert with_kept(whole, places, few).column(KEPT_COLUMN).to_pylist() == expected
+
+
+def test_no_row_that_passes_marks_none():
+    assert with_kept(table([1], [1]), np.zeros(0, np.int64), 3).column(KEPT_COLUMN).to_pylist() == [False]
+    assert with_kept(table([], []), np.zeros(0, np.int64), 3).column(KEPT_COLUMN).to_pylist() == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"few": 3},
+        {"few": 3, "clustered": True},
+        {"filter": "x > 0"},
+        {"few": 3, "filter": "x > 0"},
+        {"firsts": 2, "clustered": True},
+    ],
+)
+def test_a_layout_without_what_its_marks_rest_on_is_refused(asked):
+    record = {**PLAIN.to_record(), **asked}
+    with pytest.raises(CanonicalError, match="a layout is malformed"):
+        Layout.parse(record)
+
+
+def test_a_layout_with_another_field_is_refused():
+    with pytest.raises(CanonicalError, match="a layout is malformed"):
+        Layout.parse({**PLAIN.to_record(), "more": 1})
+    layout = Layout(clustered=True, few=3, filter="x > 0")
+    assert Layout.parse(layout.to_record()) == layout
