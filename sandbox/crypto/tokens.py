@@ -18,11 +18,11 @@ class Tokeniser:
     """Replaces identifiers by HMAC-SM3 tokens under one key.
 
     Equal identifiers get equal tokens, and only under the same key, so tables joined on tokens join as before while
-    two agreements with two keys cannot be joined.  Among 10 million identifiers the chance that any two share a token
+    tables under two keys cannot be joined.  Among 10 million identifiers the chance that any two share a token
     is below 3 in a million.
 
     Args:
-        key: 16 bytes or more, one per privacy unit kind and agreement.
+        key: 16 bytes or more, one for each kind of privacy unit.
 
     Raises:
         KeyUnavailableError: the key is shorter.
