@@ -231,12 +231,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         raise BoundError(
             "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
         )
-    if query.others and query.settings.bounding is Bounding.RESCALE:
-        raise _one_kind_only("rescaled rows", "leave `bounding` out: rows of lowest rank count")
-    if query.others and query.key_mode is KeyMode.PRIVATE:
-        raise _one_kind_only(
-            "private keys", "group by columns with a public domain, or by FLOOR(x / 10) between bounds"
-        )
+    _check_kinds(query)
     influence = influence_of(query)
     chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query), influence)
     if query.settings.bounding is Bounding.RESCALE:
@@ -250,15 +245,15 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         chosen = replace(chosen, statistics=rolled_statistics(chosen.statistics, len(query.keys) + 1))
     weights = statistic_weights(query, chosen)
     share = (loss.rho - (0 if choice is None else choice.rho)) / sum(weights)
+    rhos = [share * weight for weight in weights]
+    planned = [
+        PlannedStatistic(statistic, rho, gaussian_sigma(statistic.sensitivity_squared, rho))
+        for statistic, rho in zip(chosen.statistics, rhos, strict=True)
+    ]
     threshold: Threshold | None = None
-    planned: list[PlannedStatistic] = []
-    for statistic, weight in zip(chosen.statistics, weights, strict=True):
-        rho = share * weight
-        if query.key_mode is KeyMode.PRIVATE and not planned:
-            sigma, threshold = threshold_release(influence.groups, rho, loss.delta)
-        else:
-            sigma = gaussian_sigma(statistic.sensitivity_squared, rho)
-        planned.append(PlannedStatistic(statistic, rho, sigma))
+    if query.key_mode is KeyMode.PRIVATE:
+        sigma, threshold = threshold_release(influence.groups, rhos[0], loss.delta)
+        planned[0] = replace(planned[0], sigma=sigma)
     bounded = bounding_sql(query, chosen.statistics, chosen.histograms)
     assert sum(statistic.rho for statistic in planned) + (0 if choice is None else choice.rho) <= loss.rho
     binned = [statistic.histogram is not None for statistic in chosen.statistics]
@@ -290,6 +285,16 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         others=query.others,
         rolled=query.rolled,
     )
+
+
+def _check_kinds(query: CheckedQuery) -> None:
+    """Refuse what is proven for tables of one kind of units alone."""
+    if query.others and query.settings.bounding is Bounding.RESCALE:
+        raise _one_kind_only("rescaled rows", "leave `bounding` out: rows of lowest rank count")
+    if query.others and query.key_mode is KeyMode.PRIVATE:
+        raise _one_kind_only(
+            "private keys", "group by columns with a public domain, or by FLOOR(x / 10) between bounds"
+        )
 
 
 def _one_kind_only(what: str, hint: str) -> BoundError:
