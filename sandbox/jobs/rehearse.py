@@ -16,6 +16,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from sandbox.compute.mock_rows import UNITS, mock_rows
+from sandbox.compute.paired import Pair
 from sandbox.compute.run import run_plan
 from sandbox.compute.split import split_blocks
 from sandbox.errors import GuestFailedError, PolicyError, SaggarError
@@ -23,9 +24,10 @@ from sandbox.jobs.blocks import block_seed, blocks_question
 from sandbox.jobs.engine import Records
 from sandbox.jobs.gate import SQL_OUTPUT, gate_outputs
 from sandbox.jobs.measuring import program_seed
+from sandbox.jobs.models import as_recorded, model_plan
 from sandbox.jobs.questions import loss_of_request, question_of
 from sandbox.jobs.quoting import JobQuote, quote_job
-from sandbox.jobs.registry import description_of
+from sandbox.jobs.registry import description_of, tables_of
 from sandbox.model.blocks_question import BlocksQuestion
 from sandbox.model.job import JobKind, JobSpec
 from sandbox.model.question import Question
@@ -35,6 +37,7 @@ from sandbox.privacy.blocks import BlocksPlan, plan_blocks
 from sandbox.privacy.blocks_measure import BlockVector, measure_blocks
 from sandbox.privacy.check import check_question
 from sandbox.privacy.measure import measure
+from sandbox.privacy.models.running import run_model
 from sandbox.privacy.noise import NoiseSource
 from sandbox.privacy.plan import plan_query
 from sandbox.runtime.block_image import BlockJob, ImageColumn, encode_image
@@ -142,7 +145,13 @@ def rehearse_job(
 def _run(records: Records, spec: JobSpec, code: str, stage: _Stage) -> dict[str, Any]:
     if spec.kind is JobKind.SQL:
         return {SQL_OUTPUT: {"kind": "answer", **stage.answer(Question(code, spec.loss, spec.rows, spec.groups))}}
-    program = Program(code, dict(spec.parameters), program_seed(spec.digest()))
+    seed = program_seed(spec.digest())
+    if spec.kind is JobKind.MODEL:
+        tables = tables_of(records)
+        return run_model(
+            model_plan(spec, code, tables), lambda asked: as_recorded(stage.answer(asked)), spec.loss, seed=seed
+        )
+    program = Program(code, dict(spec.parameters), seed)
     outcome = records.guests().run(program, stage.answer_request)
     if outcome.status != "ok" or outcome.outputs is None:
         raise GuestFailedError(
@@ -199,10 +208,14 @@ class _Stage:
     def answer(self, question: Question) -> dict[str, Any]:
         """Return the made-up answer to a question in SQL."""
         query = check_question(question, self._tables())
-        self._check_declared(query.dataset, query.columns)
+        for dataset, columns in query.reads:
+            self._check_declared(dataset, columns)
         plan = plan_query(query, question.loss)
         self.account.request(plan.loss)
-        measured = measure(plan, run_plan(plan, [self._mock(query.dataset)]), self.noise)
+        rows = self._mock(query.dataset)
+        # Made-up units are numbered from 1 in every dataset, so those of a join meet.
+        part = rows if plan.second is None else Pair(rows, self._mock(plan.second.dataset))
+        measured = measure(plan, run_plan(plan, [part]), self.noise)
         record = measured.answer.to_record()
         self.exchanges.append(Exchange(question, plan.digest(), record))
         return record

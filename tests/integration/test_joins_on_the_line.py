@@ -11,12 +11,14 @@ from sandbox.errors import BudgetExhaustedError, DeniedError, KeyUnavailableErro
 from sandbox.jobs.destroy import destroy
 from sandbox.jobs.export import export_bundle
 from sandbox.jobs.quoting import quote_job
+from sandbox.jobs.rehearse import rehearse_job
 from sandbox.jobs.replay import replay_bundle
 from sandbox.jobs.specify import specify
 from sandbox.model.entry import EntryKind
 from sandbox.model.keys import Role
 from sandbox.model.load_job import load_job
 from sandbox.model.loss import PrivacyLoss
+from sandbox.privacy.noise import OpenDpNoise
 from sandbox.service.compose import unlock_named
 from sandbox.vault.unit_keys import unit_keys, unit_kinds
 from tests.conftest import PASSPHRASE, World, clinic_rows, copy_world
@@ -154,3 +156,15 @@ def test_one_dataset_is_destroyed_and_the_other_keeps_its_tokens(joint: World) -
         assert unit_kinds(engine.vault.keyring) == ()
         with pytest.raises(KeyUnavailableError):
             unit_keys(engine.vault.keyring, "patient")
+
+
+def test_a_join_is_rehearsed_on_made_up_rows_of_both_datasets_and_nothing_is_spent(joint: World) -> None:
+    with joint.records() as records:
+        before = records.state().accounts
+        spec = specify(records, load_job(JOB, "job.yaml"), SQL)
+        operator = next(key.key_id for key in records.trusted(Role.OPERATOR))
+        gone = rehearse_job(records, spec, SQL, operator=operator, noise=OpenDpNoise())
+        assert records.state().accounts == before
+    assert gone.problem == ""
+    assert gone.questions == 1
+    assert gone.outputs is not None

@@ -15,6 +15,7 @@ from sandbox.jobs.line import run_job
 from sandbox.jobs.models import learn_again
 from sandbox.jobs.quoting import quote_job
 from sandbox.jobs.registry import transcript_of
+from sandbox.jobs.rehearse import rehearse_job
 from sandbox.jobs.replay import replay_bundle
 from sandbox.jobs.specify import specify
 from sandbox.jobs.stages import SignedJob
@@ -24,6 +25,7 @@ from sandbox.model.job import JobKind, JobState
 from sandbox.model.keys import Role
 from sandbox.model.load_job import load_job
 from sandbox.privacy.models.asking import COUNT_SHARE
+from sandbox.privacy.noise import OpenDpNoise
 from sandbox.service.compose import unlock_named
 from tests.conftest import PASSPHRASE
 from tests.support.line_world import check_log, kinds, last, posted, saggar, size
@@ -314,3 +316,16 @@ def test_the_command_quotes_and_submits_a_model_and_the_refusal_has_exit_code_5(
     told = saggar(*state, "submit", "few.yaml", cwd=tmp_path)
     assert told.code == 5
     assert "privacy.bound.rows_needed" in told.err
+
+
+@pytest.mark.parametrize("kind", ["linear", "synthetic"])
+def test_a_model_is_rehearsed_on_made_up_rows_and_nothing_is_spent(world, kind):
+    before = size(world)
+    with world.records() as records:
+        spec = specify(records, load_job(ALL[kind], "job.yaml"), code_of(ALL[kind]))
+        operator = next(key.key_id for key in records.trusted(Role.OPERATOR))
+        gone = rehearse_job(records, spec, code_of(ALL[kind]), operator=operator, noise=OpenDpNoise(), units=4000)
+    assert gone.problem == ""
+    assert "card" in gone.outputs
+    assert gone.questions == {"linear": 2, "synthetic": 1}[kind]
+    assert size(world) == before
