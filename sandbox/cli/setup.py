@@ -15,7 +15,7 @@ from sandbox.crypto.keys import generate_key
 from sandbox.errors import InputError, KeyUnavailableError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import PublicKey, Role, SuiteName
-from sandbox.service.config import ComputeConfig, PoolName
+from sandbox.service.config import ComputeConfig, PoolName, parse_level
 
 _ROLE_ZH = {
     Role.SANDBOX: "沙箱",
@@ -56,6 +56,9 @@ def init(
     pool: Annotated[PoolName, typer.Option(help="Compute on this machine (local) or a Ray cluster.")] = PoolName.LOCAL,
     workers: Annotated[int, typer.Option(help="Threads on this machine, or workers on the cluster.")] = 2,
     address: Annotated[str | None, typer.Option(help="The cluster's HOST:PORT.")] = None,
+    least_isolation: Annotated[
+        str, typer.Option(help="Refuse programs where the walls give less: standard or full 最低隔离级别.")
+    ] = "standard",
 ) -> None:
     """Make a state directory: an empty vault, a new log, the sandbox's key and a local witness with its own."""
     from sandbox.service.compose import initialise
@@ -69,6 +72,7 @@ def init(
         second_factor=second_factor,
         objects=objects_config(objects, endpoint, region, credentials),
         compute=ComputeConfig(pool, workers, address),
+        least=parse_level(least_isolation),
     )
     console.print(f"made [bold]{session.state}[/] with suite [bold]{suite.value}[/]")
     console.print("next: [cyan]saggar keys new NAME --role operator[/] (and agency, department, auditor)")

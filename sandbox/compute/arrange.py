@@ -170,10 +170,10 @@ def _digits(column: pa.ChunkedArray) -> tuple[Numbers, list[str | None]]:
 def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column as one dictionary of distinct values without NULL."""
     if pa.types.is_dictionary(column.type):
-        column = column.unify_dictionaries()
-        values = column.chunk(0).dictionary if column.num_chunks else None
-        if values is None or (values.null_count == 0 and len(pc.unique(values)) == len(values)):
-            return column
+        if all(chunk.dictionary.null_count == 0 for chunk in column.chunks):
+            column = column.unify_dictionaries()
+            if column.num_chunks == 0 or len(pc.unique(column.chunk(0).dictionary)) == len(column.chunk(0).dictionary):
+                return column
         column = column.cast(column.type.value_type)
     return column.dictionary_encode().unify_dictionaries()
 

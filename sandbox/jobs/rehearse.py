@@ -207,6 +207,7 @@ class _Stage:
             self._check_declared(dataset, columns)
         plan = plan_query(query, question.loss)
         self.account.request(plan.loss)
+        # Made-up units are numbered from 1 in every dataset, so those of a join meet.
         rows = part_of([self._mock(dataset) for dataset in plan.datasets])
         measured = measure(plan, run_plan(plan, [rows]), self.noise)
         record = measured.answer.to_record()

@@ -185,19 +185,9 @@ def _count_in_every_group(keys: _Keys, source: str) -> Bounded:
 def _lowest_ranks(inner: str, columns: str, rows: int) -> str:
     """Keep the `rows` lowest ranks of each unit among the rows that are left.
 
-    Rows of rank at most `rows` are always among them, and so are all rows of a unit that has no more than `rows`; only
-    the others compete, for the places that are left.  So the window sees few rows.
+    The engine keeps so many rows of each unit as they come, so the pairs of a join take no more room than what counts.
     """
-    return (
-        f"WITH f AS MATERIALIZED ({inner}), "  # noqa: S608 (our own SQL)
-        f"h AS (SELECT _unit, count(*) FILTER (WHERE _rank <= {rows}) AS _c FROM f GROUP BY _unit "
-        f"HAVING count(*) > {rows}) "
-        f"SELECT {columns} FROM f WHERE _rank <= {rows} "
-        f"UNION ALL SELECT {columns} FROM f ANTI JOIN h USING (_unit) WHERE _rank > {rows} "
-        f"UNION ALL SELECT {columns} FROM (SELECT f.*, h._c FROM f JOIN h USING (_unit) "
-        f"WHERE f._rank > {rows} AND h._c < {rows} "
-        f"QUALIFY row_number() OVER (PARTITION BY f._unit ORDER BY f._rank) <= {rows} - h._c)"
-    )
+    return f"SELECT {columns} FROM ({inner}) QUALIFY row_number() OVER (PARTITION BY _unit ORDER BY _rank) <= {rows}"  # noqa: S608 (our own SQL)
 
 
 def _cap_groups(inner: str, keys: Sequence[str], groups: int) -> str:

@@ -122,6 +122,8 @@ class Join:
         rows = self.bound.rows
         left = self.left.rows_sql(picked[0], filters[0], "t", rows)
         right = self.right.rows_sql(picked[1], filters[1], "u", rows)
+        if not self.left.is_single and not self.right.is_single:
+            right = f"SELECT *, CAST(max(_rank) OVER (PARTITION BY _unit) AS BIGINT) AS _most FROM ({right})"  # noqa: S608 (our own SQL)
         columns = [
             f"{letter}.{quote_name(name)}"
             for letter, names in zip("lr", picked, strict=True)
@@ -149,7 +151,8 @@ class Join:
             return "l._rank"
         if self.left.is_single:
             return "coalesce(r._rank, 1)"
-        return "row_number() OVER (PARTITION BY l._unit ORDER BY l._rank, r._rank)"
+        # In the order of (l._rank, r._rank), from each pair alone: pairs that the bound drops need no room.
+        return "coalesce((l._rank - 1) * r._most + r._rank, l._rank)"
 
     @property
     def _is_whole(self) -> bool:

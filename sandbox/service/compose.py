@@ -27,6 +27,7 @@ from sandbox.model.entry import EntryKind
 from sandbox.model.keys import PublicKey, Role, SuiteName
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.runtime.host.guests import GuestHost
+from sandbox.runtime.host.report import Level
 from sandbox.service.clock import SystemClock
 from sandbox.service.config import ComputeConfig, Layout, ObjectsConfig, PoolName, StateConfig
 from sandbox.service.documents import DocumentDirectory
@@ -52,6 +53,7 @@ def initialise(
     second_factor: Path | None = None,
     objects: ObjectsConfig | None = None,
     compute: ComputeConfig = ComputeConfig(),  # noqa: B008 - frozen
+    least: Level = Level.STANDARD,
 ) -> None:
     """Make a state directory: log, vault, the sandbox's key, and a local witness with a key of its own.
 
@@ -66,6 +68,7 @@ def initialise(
         second_factor: where a secret goes that the vault needs beside the passphrase, outside of `directory`; or None.
         objects: the object store of sealed bytes, or None for `directory` itself.
         compute: where questions are computed.
+        least: the level of isolation below which no program runs.
 
     Raises:
         StateUnsafeError: the directory is not empty, or cannot keep a promise.
@@ -102,7 +105,8 @@ def initialise(
     if factor is not None and factor_file is not None:
         put_beside(factor_file, factor, None)
     Vault.create(layout.vault, passphrase=passphrase, suite=suite, factor=factor, blobs=blobs)
-    StateConfig(origin, suite, demo, None if factor_file is None else str(factor_file), objects, compute).write(layout)
+    place = None if factor_file is None else str(factor_file)
+    StateConfig(origin, suite, demo, place, objects, compute, least).write(layout)
     with open_engine(directory, passphrase=passphrase, purpose="init", wait_s=0) as engine:
         publish(engine)
 
@@ -129,7 +133,7 @@ def open_engine(directory: Path, *, passphrase: str, purpose: str, wait_s: float
             ledger=stack.enter_context(Ledger.open(layout.ledger)),
             documents=DocumentDirectory(layout.documents),
             clock=SystemClock(),
-            guests=stack.enter_context(lazy_guests()),
+            guests=stack.enter_context(lazy_guests(config.least)),
             vault=Vault.open(
                 layout.vault,
                 passphrase=passphrase,
@@ -152,24 +156,28 @@ def open_engine(directory: Path, *, passphrase: str, purpose: str, wait_s: float
 def open_records(directory: Path) -> Iterator[Records]:
     """Open a state directory for reading: no passphrase, no lock, beside whoever writes."""
     layout = Layout(directory)
-    StateConfig.read(layout)
+    config = StateConfig.read(layout)
     with ExitStack() as stack:
         yield Records(
             ledger=stack.enter_context(Ledger.open(layout.ledger, read_only=True)),
             documents=DocumentDirectory(layout.documents),
             clock=SystemClock(),
-            guests=stack.enter_context(lazy_guests()),
+            guests=stack.enter_context(lazy_guests(config.least)),
         )
 
 
 @contextmanager
-def lazy_guests() -> Iterator[Callable[[], GuestHost]]:
-    """Yield a function that starts the walls at its first call; they come down at the end."""
+def lazy_guests(least: Level = Level.STANDARD) -> Iterator[Callable[[], GuestHost]]:
+    """Yield a function that starts the walls at its first call; they come down at the end.
+
+    Args:
+        least: the level below which it refuses to.
+    """
     started: list[GuestHost] = []
 
     def guests() -> GuestHost:
         if not started:
-            host = GuestHost()
+            host = GuestHost(least=least)
             host.start()
             started.append(host)
         return started[0]

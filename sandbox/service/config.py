@@ -10,6 +10,7 @@ from typing import Any
 from sandbox.errors import CanonicalError, StateUnsafeError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import SuiteName
+from sandbox.runtime.host.report import Level
 from sandbox.service.files import write_durably
 
 WORKERS_MAX = 256
@@ -108,6 +109,22 @@ def _not_understood(what: str) -> StateUnsafeError:
     )
 
 
+def parse_level(name: object) -> Level:
+    """Return the least level of isolation that a configuration names; it may ask for more than the standard, not less.
+
+    Raises:
+        StateUnsafeError: it names another one (`ledger.state.isolation`).
+    """
+    named = {level.name.lower(): level for level in (Level.STANDARD, Level.FULL)}
+    if not isinstance(name, str) or name not in named:
+        raise StateUnsafeError(
+            "the least level of isolation is not understood",
+            hint=f"`least_isolation` is {', '.join(f'`{known}`' for known in named)}",
+            code="ledger.state.isolation",
+        )
+    return named[name]
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectsConfig:
     """An object store.  It names no credentials: those come from the environment or from a file outside of the state.
@@ -140,6 +157,7 @@ class StateConfig:
         second_factor: the file, outside of the state directory, whose secret is needed beside the passphrase; or None.
         objects: the object store of sealed bytes, or None for the state directory itself.
         compute: where questions are computed.
+        least: the level of isolation below which no program runs.
     """
 
     origin: str
@@ -148,6 +166,7 @@ class StateConfig:
     second_factor: str | None = None
     objects: ObjectsConfig | None = None
     compute: ComputeConfig = ComputeConfig()
+    least: Level = Level.STANDARD
 
     def write(self, layout: Layout) -> None:
         """Write the choices durably."""
@@ -157,6 +176,7 @@ class StateConfig:
             "suite": self.suite.value,
             "demo": self.demo,
             "compute": self.compute.to_record(),
+            "least_isolation": self.least.name.lower(),
         }
         if self.second_factor is not None or self.objects is not None:
             objects = None if self.objects is None else self.objects.to_record()
@@ -173,7 +193,8 @@ class StateConfig:
         try:
             record = parse_canonical(layout.config.read_bytes())
             compute = ComputeConfig.parse(record.get("compute", {}))
-            base = cls(record["origin"], SuiteName(record["suite"]), record["demo"], compute=compute)
+            least = parse_level(record.get("least_isolation", Level.STANDARD.name.lower()))
+            base = cls(record["origin"], SuiteName(record["suite"]), record["demo"], compute=compute, least=least)
             if record["v"] == 1:
                 return base
             objects = None if record["objects"] is None else ObjectsConfig(**record["objects"])

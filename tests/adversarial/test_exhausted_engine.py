@@ -3,9 +3,15 @@
 Such a failure is an exact comparison of a count, with no noise; so what a row may take is bounded before data is asked.
 """
 
+import duckdb
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from sandbox.compute.paired import Pair
+from sandbox.compute.run import run_plan
 from sandbox.errors import QueryError
+from tests.support import join_world as joins
 from tests.support import privacy_world as world
 
 LONG = "x" * 201
@@ -59,3 +65,18 @@ def test_what_people_ask_stays_within_these_limits():
     assert world.plan(f"SELECT COALESCE(diag, '{LONG[1:]}') AS k, COUNT(*) AS n FROM visits GROUP BY k").keys
     sums = ", ".join(f"CORR(age, cost * {i + 1}) AS c{i}" for i in range(60))
     assert len(world.plan(f"SELECT {sums} FROM visits").estimates) == 60
+
+
+@pytest.mark.parametrize("where", ["", " WHERE v.age > c.age * 3"])
+@pytest.mark.parametrize("join", ["JOIN", "LEFT JOIN"])
+def test_pairs_of_a_join_that_the_bound_drops_take_no_room(join, where):
+    """A unit of many rows on both sides brings their product: how many such units there are would decide what fits."""
+    units, each = 500, 100
+    described = joins.bounded(rows=each, groups=1, other_rows=each, other_groups=1)
+    plan = joins.plan(f"SELECT SUM(paid) AS s FROM visits v {join} claims c ON v.patient = c.insured{where}", described)
+    rows = {"_unit": np.repeat(np.arange(units), each), "_rank": np.tile(np.arange(1, each + 1, dtype=np.int32), units)}
+    visits, claims = ({**rows, "age": np.full(units * each, age)} for age in (30, 3))
+    part = Pair(pa.table(visits), pa.table({**claims, "paid": np.full(units * each, 3)}))
+    engine = duckdb.connect(config={"memory_limit": "64MB", "temp_directory": "", "threads": "1"})
+    cells = run_plan(plan, [part], engine=engine).cells
+    assert cells == {(): (units * each * 3,)}

@@ -145,7 +145,8 @@ def shown_epsilon(loss: PrivacyLoss) -> Fraction:
 
 def needed(features: int, loss: PrivacyLoss) -> int:
     """Return how many positives (or rows) the rule wants for a model of so many features."""
-    epsilon = shown_epsilon(loss)
+    # A loss that shows as no epsilon at all wants as many as the least one that shows.
+    epsilon = max(shown_epsilon(loss), Fraction(1, 10**6))
     return -(-RULE * max(1, features) * epsilon.denominator // epsilon.numerator)
 
 

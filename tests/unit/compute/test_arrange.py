@@ -176,3 +176,15 @@ def test_a_layout_with_another_field_is_refused():
         Layout.parse({**PLAIN.to_record(), "more": 1})
     layout = Layout(clustered=True, few=3, filter="x > 0")
     assert Layout.parse(layout.to_record()) == layout
+
+
+def test_runs_whose_dictionaries_hold_null_are_numbered_too():
+    runs = [pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), pa.array([name, None])) for name in ("a", "b")]
+    one = pa.chunked_array(runs)
+    whole, groups = arranged(table([1, 2, 3, 4], [1, 1, 1, 1], one=one), Layout(groups=("one",)))
+    assert [groups.key(number) for number in whole.column(GROUP_COLUMN).to_pylist()] == [
+        ("a",),
+        (None,),
+        ("b",),
+        (None,),
+    ]

@@ -13,7 +13,7 @@ import pytest
 from sandbox.errors import BoundError, SaggarError
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.model_document import ModelDocument, ModelInput, ModelKind
-from sandbox.privacy.models.asking import COUNT_SHARE, Feature, Source, literal
+from sandbox.privacy.models.asking import COUNT_SHARE, Feature, Source, literal, needed
 from sandbox.privacy.models.expecting import quote_model
 from sandbox.privacy.models.planning import plan_model
 from sandbox.privacy.models.regression import CURVATURE, fit_linear, fit_logistic
@@ -290,3 +290,7 @@ def test_every_model_leaves_with_a_card_that_is_plain_data():
 )
 def test_literals_are_decimals_of_the_language(amount, text):
     assert literal(amount) == text
+
+
+def test_a_loss_that_shows_as_no_epsilon_is_refused_in_words():
+    assert needed(1, PrivacyLoss(Fraction(1, 10**20))) == 70 * 10**6

@@ -11,13 +11,17 @@ from sandbox.crypto.keys import generate_key
 from sandbox.errors import (
     InputError,
     KeyUnavailableError,
+    LayerMissingError,
     SealBrokenError,
     StateBusyError,
     StateUnsafeError,
     StorageError,
 )
+from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.digest import digest_of
 from sandbox.model.keys import Role, SuiteName
+from sandbox.runtime.host.report import Level
+from sandbox.service import compose
 from sandbox.service.clock import SystemClock
 from sandbox.service.compose import initialise, open_engine, open_records, register_key, trust_record, unlock_named
 from sandbox.service.config import Layout, StateConfig
@@ -201,3 +205,44 @@ def test_the_clock_says_utc_in_whole_seconds_and_waits(monkeypatch):
     clock.sleep_until_s(goal)
     assert clock.monotonic_s() >= goal
     clock.sleep_until_s(goal - 10)
+
+
+class Thin:
+    """Walls that only say which level they were asked for."""
+
+    asked: list
+
+    def __init__(self, *, least):
+        self.asked.append(least)
+
+    def start(self):
+        raise LayerMissingError("this machine isolates programs at level standard, below full", hint="use another one")
+
+    def close(self):
+        pass
+
+
+def test_the_least_level_that_was_chosen_is_asked_of_the_walls_and_a_thinner_machine_refused(tmp_path, monkeypatch):
+    initialise(
+        tmp_path / "state", suite=SuiteName.INTL, passphrase=PASSPHRASE, origin="unit.example/log", least=Level.FULL
+    )
+    Thin.asked = []
+    monkeypatch.setattr(compose, "GuestHost", Thin)
+    with open_records(tmp_path / "state") as records, pytest.raises(LayerMissingError, match="below full"):
+        records.guests()
+    opened = open_engine(tmp_path / "state", passphrase=PASSPHRASE, purpose="test", wait_s=0)
+    with opened as engine, pytest.raises(LayerMissingError, match="below full"):
+        engine.guests()
+    assert Thin.asked == [Level.FULL, Level.FULL]
+
+
+@pytest.mark.parametrize("name", ["floor", "none", "FULL", "", 3, None])
+def test_a_least_level_that_is_none_is_refused(tmp_path, name):
+    make(tmp_path / "state")
+    layout = Layout(tmp_path / "state")
+    record = parse_canonical(layout.config.read_bytes())
+    layout.config.write_bytes(canonical_bytes({**record, "least_isolation": name}))
+    with pytest.raises(StateUnsafeError, match="the least level of isolation is not understood") as refused:
+        StateConfig.read(layout)
+    assert refused.value.code == "ledger.state.isolation"
+    assert "`standard`, `full`" in refused.value.hint
