@@ -239,13 +239,19 @@ def running(terms, now: str):
 def _lighter() -> Iterator[None]:
     """Share what only costs time: what programs and readers are forked from (each still has its own), least scrypt."""
     from sandbox.crypto import keyfile
+    from sandbox.runtime.host.report import Level
     from sandbox.service import compose
 
+    own = compose.lazy_guests
     with compose.lazy_guests() as shared, shared_readers(), pytest.MonkeyPatch.context() as patched:
 
         @contextmanager
-        def lent() -> Iterator:
-            yield shared
+        def lent(least: Level = Level.STANDARD) -> Iterator:
+            if least is Level.STANDARD:
+                yield shared
+                return
+            with own(least) as thicker:
+                yield thicker
 
         patched.setattr(compose, "lazy_guests", lent)
         patched.setattr(keyfile, "_COST_N", keyfile._N_RANGE[0])

@@ -15,6 +15,7 @@ from sandbox.compute.reader import ReaderPool
 from sandbox.compute.sealed import SealedTables
 from sandbox.model.canonical import canonical_bytes
 from sandbox.model.keys import SuiteName
+from sandbox.vault.unit_keys import unit_keys, unit_kinds
 from tests.support.reader_world import COLUMNS, Sealed, plan
 
 ADMITTED = ("one", "two")
@@ -80,7 +81,10 @@ def secrets_of(sealed):
     snapshot = ring.snapshot_key(manifest.dataset, manifest.snapshot, manifest.owner, manifest.suite)
     dataset = ring.ensure_dataset(manifest.dataset)
     keys |= {f"snapshot {name}": getattr(snapshot, name) for name in ("objects", "facts")}
-    keys |= {f"dataset {name}": getattr(dataset, name) for name in ("wrapping", "tokens", "partition")}
+    keys["dataset wrapping"] = dataset.wrapping
+    for kind in unit_kinds(ring):
+        keys |= {f"{kind} {name}": getattr(unit_keys(ring, kind), name) for name in ("tokens", "partition")}
+    assert {"person tokens", "person partition"} <= set(keys)
     keys |= {f"signing {name}": getattr(sealed.key, name) for name in ("signing", "sealing")}
     keys["master key"] = ring._ring.primary.secret
     return keys

@@ -130,7 +130,7 @@ def test_nothing_in_clear_stands_on_the_disk(scene: Scene) -> None:
     needles += [str(NUMBER_MARK).encode(), NUMBER_MARK.to_bytes(8, "little"), NUMBER_MARK.to_bytes(8, "big")]
     needles += [NUMBER_MARK.to_bytes(6, "little"), b"PAR1", b"ARROW1", PASSPHRASE.encode()]
     paths = [path for path in scene.directory.rglob("*") if path.is_file()]
-    assert len(paths) == 1 + 1 + 4 + 2 + 24 + 1, "master, dataset, halves, manifests, objects, lock"
+    assert len(paths) == 1 + 1 + 1 + 4 + 2 + 24 + 1, "master, dataset, unit kind, halves, manifests, objects, lock"
     for path in paths:
         raw = path.read_bytes()
         assert not [needle for needle in needles if needle in raw], path

@@ -171,8 +171,9 @@ UNBOUNDED = {"units", "two steps by a value"}
 @pytest.mark.parametrize("name", [name for name in MEASUREMENTS if name not in UNBOUNDED])
 def test_a_dropped_bound_is_caught_by_the_search(name):
     plan, pair = planned(name), worst(name)
-    loose = dataclasses.replace(plan, sql=planned(name, times=4).sql)
-    assert loose.sql != plan.sql
+    wide = planned(name, times=4)
+    loose = dataclasses.replace(plan, sql=wide.sql, layout=wide.layout)
+    assert (loose.sql, loose.layout) != (plan.sql, plan.layout)
     start = [dict(kept) for kept in pair.rows] * 4
     spread = [{**dict(pair.rows[0]), column: value} for column in plan.columns for value in EXTREMES[column]]
     found = audit.worst_neighbours(loose, OTHERS, EXTREMES, row, most_rows=len(start), starts=[start, spread], rounds=4)

@@ -70,8 +70,8 @@ class World:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
-        assert sorted(path.name for path in self.folder.iterdir()) == _IN_FOLDER, "or every later program looks guilty"
         write_secrets(self.folder, self.token)
+        assert sorted(path.name for path in self.folder.iterdir()) == _IN_FOLDER, "or every later program looks guilty"
         if self.victim.poll() is not None:
             self.victim = start_victim()
 
