@@ -32,7 +32,7 @@ TOGETHER = 8
 
 
 class Partitions(Protocol):
-    """Where partitions come from; an opened snapshot of the vault is one, and `JoinedPartitions` is one of pairs.
+    """Where partitions come from; `SealedTables` is one, of pairs where a plan reads two.
 
     Called from several threads at once.
     """

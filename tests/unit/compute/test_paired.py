@@ -7,15 +7,17 @@ import pyarrow as pa
 import pytest
 
 from sandbox.compute.order import WorkOrder, part_bytes, read_part, run_order
-from sandbox.compute.paired import JoinedPartitions, Pair
+from sandbox.compute.paired import Pair
 from sandbox.compute.pool import HeldPartitions, ProcessPool, ThreadPool
 from sandbox.compute.run import open_engine, run_plan
+from sandbox.compute.sealed import SealedTables
 from sandbox.crypto.suites import suite
 from sandbox.errors import VaultError
 from sandbox.model.keys import SuiteName
 from sandbox.vault.placing import UnitHash, bucket_of
 from tests.support import join_world as joins
 from tests.support import privacy_world as world
+from tests.support.reader_world import Sealed
 
 SQL = (
     "SELECT v.district, kind, COUNT(*) AS n, SUM(paid) AS paid, MEDIAN(v.age) AS m FROM visits v "
@@ -45,8 +47,9 @@ class Placed:
         return part
 
 
-def placed(left: int, right: int) -> JoinedPartitions:
-    return JoinedPartitions(Placed(world.table(VISITS), left), Placed(joins.claim_table(CLAIMS), right), COLUMNS)
+def placed(left: int, right: int) -> SealedTables:
+    tables = Placed(world.table(VISITS), left), Placed(joins.claim_table(CLAIMS), right)
+    return SealedTables(tuple(zip(tables, COLUMNS, strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -92,3 +95,14 @@ def test_a_join_over_one_table_and_a_table_over_a_pair_are_refused(tmp_path: Pat
         run_plan(joins.plan(SQL), [Pair(pair.t, pair.u.drop_columns(["paid"]))])
     assert caught.value.code == "vault.partition"
     assert HeldPartitions([world.table(VISITS)]).partition_count == 1
+
+
+def test_snapshots_of_different_partitions_are_handed_over_in_ranges_that_fit_both(tmp_path: Path):
+    fine, coarse = Sealed(tmp_path / "fine", partitions=8), Sealed(tmp_path / "coarse", partitions=2)
+    with fine.open("one") as first, coarse.open("one") as second:
+        parts = SealedTables([(first, ("_unit", "one")), (second, ("_unit", "one"))])
+        handed = [[len(part) for part in parts.hand(number)] for number in range(parts.partition_count)]
+        assert handed == [[4, 1], [4, 1]]
+        read = [parts.partition(number) for number in range(2)]
+        assert sum(len(pair.t) for pair in read) == len(pa.concat_tables(first.partitions()))
+        assert [len(pair.u) for pair in read] == [len(second.partition(number)) for number in range(2)]

@@ -329,17 +329,6 @@ def test_a_handed_partition_survives_the_wire_and_is_strict(sealed):
             HandedPartition.parse({**handed.to_record(), **change})
 
 
-def test_tables_of_different_partitions_are_read_in_ranges_that_fit_both(sealed, tmp_path):
-    other = Sealed(tmp_path, partitions=2)
-    with sealed.open("one") as first, other.open("one") as second:
-        parts = SealedTables([(first, ("_unit", "one")), (second, ("_unit", "one"))])
-        counts = [[len(handed) for handed in parts.hand(number)] for number in range(parts.partition_count)]
-        assert counts == [[first.partition_count // 2, 1]] * 2
-        read = [parts.partition(number) for number in range(2)]
-        assert sum(len(pair.t) for pair in read) == len(pa.concat_tables(first.partitions()))
-        assert [len(pair.u) for pair in read] == [len(second.partition(number)) for number in range(2)]
-
-
 def test_an_order_over_two_tables_reads_both_of_each_partition(sealed, pool):
     order = WorkOrder(
         plan().digest(),
