@@ -20,6 +20,7 @@ from sandbox.cli.work import (
     operator_of,
     read_job,
 )
+from sandbox.model.question import Answer
 
 _ROWS_SHOWN = 12
 
@@ -81,6 +82,7 @@ def _questions(gone: Any) -> list[Text]:
 
 
 def _outputs(gone: Any) -> list[Table | Text]:
+    from sandbox.cli.render import answer_table, output_table
     from sandbox.jobs.rehearse import MARK
 
     if gone.outputs is None:
@@ -88,17 +90,10 @@ def _outputs(gone: Any) -> list[Table | Text]:
     parts: list[Table | Text] = []
     for name, output in gone.outputs.items():
         title = f"{MARK} · {name} · {MARK}"
-        if output["kind"] == "number":
-            parts.append(Text(f"{title}: {output['value']}"))
-            continue
-        table = Table(title=title, title_justify="left")
-        columns = output["columns"]
-        for column in columns:
-            table.add_column(column["name"] if isinstance(column, dict) else str(column))
-        for row in output["rows"][:_ROWS_SHOWN]:
-            table.add_row(
-                *("" if cell is None else f"{cell:,.6g}" if isinstance(cell, float) else str(cell) for cell in row)
-            )
-        parts.append(table)
+        if output["kind"] == "answer":
+            answer = Answer.parse({key: value for key, value in output.items() if key != "kind"})
+            parts.append(answer_table(answer, title=title, rows=_ROWS_SHOWN))
+        else:
+            parts.append(output_table(title, output, rows=_ROWS_SHOWN))
     parts.append(Text("made-up rows: these numbers mean nothing, and nothing was spent 数字为模拟, 未消耗预算"))
     return parts

@@ -135,6 +135,7 @@ def test_the_command_needs_no_passphrase_and_says_mock(world):
     assert said.code == 0, said.err
     assert said.out.count("MOCK") >= 2
     assert "nothing was spent" in said.out
+    assert "['" not in said.out, "tables have headings that people read"
     assert not (world.files / "releases").exists()
     told = saggar("--state", world.state, "rehearse", world.files / "job_sql.yaml", "--json", cwd=world.files)
     assert told.json["mock"] == MARK
