@@ -11,25 +11,10 @@ import pytest
 
 from sandbox.crypto.keys import generate_key
 from sandbox.model.keys import Role, SuiteName
-from sandbox.model.load_description import load_description
 from sandbox.vault.store import Vault
+from tests.support.reader_world import COLUMNS, DESCRIPTION
 
 PASSPHRASE = "a test's passphrase"
-TEXT = """
-dataset: small
-table: small
-label: {en: Small, zh: 小}
-department_zh: 局
-catalogue_id: D1
-unit: {kind: person, column: id, zh: 人}
-bound: {rows: 4, groups: 4}
-budget: {rho: 1, delta: 1e-5}
-max_rows: 10000
-max_broken_share: 1/100
-columns:
-"""
-COLUMNS = ("one", "two", "three", "four", "five")
-
 # The reader gets what a job's reader gets (the opened columns' handle), reads, and then scans its own memory for
 # digests of keys that it is not told: a window of the key's length at every byte would be slow in Python, so the parent
 # passes a 4-byte prefix of each key to look for and the hash of the whole key to confirm with.
@@ -74,17 +59,12 @@ def test_the_reader_of_two_columns_has_no_key_of_the_other_three(suite, tmp_path
     import hashlib
     import pickle
 
-    text = TEXT + "".join(
-        f"  - {{name: {name}, kind: integer, label: {{en: {name}, zh: 数}}, classification: L3, lower: 0, upper: 99}}\n"
-        for name in COLUMNS
-    )
-    description = load_description(text, "small.yaml")
     key = generate_key("box", Role.SANDBOX, suite)
     vault = Vault.create(tmp_path / "vault", passphrase=PASSPHRASE, suite=suite)
     draw = np.random.default_rng(1)
     batch = pa.record_batch({"_unit": np.arange(300) % 40, **{name: draw.integers(0, 100, 300) for name in COLUMNS}})
     sealed = vault.seal(
-        description, [batch], suite=suite, signer=key, owner="health", at="2027-01-31T08:00:00Z", partitions=2
+        DESCRIPTION, [batch], suite=suite, signer=key, owner="health", at="2027-01-31T08:00:00Z", partitions=2
     )
     with vault.open_snapshot(sealed.digest(), list(COLUMNS), [key.public]) as whole:
         every = dict(whole._keys)

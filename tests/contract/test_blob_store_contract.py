@@ -197,34 +197,19 @@ def test_a_vault_works_on_an_object_store(s3, tmp_path):
 
     from sandbox.crypto.keys import generate_key
     from sandbox.model.keys import Role, SuiteName
-    from sandbox.model.load_description import load_description
     from sandbox.vault.store import Vault
+    from tests.support.reader_world import COLUMNS, DESCRIPTION
 
-    text = """
-dataset: small
-table: small
-label: {en: Small, zh: 小}
-department_zh: 局
-catalogue_id: D1
-unit: {kind: person, column: id, zh: 人}
-bound: {rows: 4, groups: 4}
-budget: {rho: 1, delta: 1e-5}
-max_rows: 1000
-max_broken_share: 1/100
-columns:
-  - {name: days, kind: integer, label: {en: Days, zh: 天}, classification: L3, lower: 0, upper: 14}
-"""
-    description = load_description(text, "small.yaml")
     key = generate_key("box", Role.SANDBOX, SuiteName.GM)
     local = Vault.create(tmp_path / "vault", passphrase="a test's passphrase", suite=SuiteName.GM)
     vault = Vault(tmp_path / "vault", local._keyring, ObjectBlobStore(s3, f"{BUCKET}/whole"))
-    batch = pa.record_batch({"_unit": np.arange(50) % 9, "days": np.arange(50) % 14})
+    batch = pa.record_batch({"_unit": np.arange(50) % 9, **{name: np.arange(50) % 14 for name in COLUMNS}})
     sealed = vault.seal(
-        description, [batch], suite=SuiteName.GM, signer=key, owner="health", at="2027-01-31T08:00:00Z", partitions=2
+        DESCRIPTION, [batch], suite=SuiteName.GM, signer=key, owner="health", at="2027-01-31T08:00:00Z", partitions=2
     )
-    with vault.open_snapshot(sealed.digest(), ["days"], [key.public]) as opened:
-        assert sorted(v for t in opened.partitions() for v in t.column("days").to_pylist()) == sorted(
-            batch.column("days").to_pylist()
+    with vault.open_snapshot(sealed.digest(), ["one"], [key.public]) as opened:
+        assert sorted(v for t in opened.partitions() for v in t.column("one").to_pylist()) == sorted(
+            batch.column("one").to_pylist()
         )
     assert not vault.check([key.public]).faults
     name = sealed.objects[0].name

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sandbox.crypto.keys import PrivateKey, generate_key
+from sandbox.errors import LedgerError
 from sandbox.ledger.account import EMPTY, State, apply
 from sandbox.ledger.checkpoint import sign_checkpoint, with_cosignature
 from sandbox.ledger.note import cosign_text, parse_note
@@ -221,3 +225,16 @@ def cosigned(ledger: Ledger, size: int | None = None, suite: SuiteName = SuiteNa
     """Return the ledger's checkpoint at a size, signed and cosigned without a witness's checks."""
     note = sign_checkpoint(ledger.checkpoint(size), sandbox_key(suite))
     return with_cosignature(note, cosign_text(parse_note(note).text, witness_key(suite), START).to_line())
+
+
+def refusal(state: State, kind: EntryKind, body: dict[str, Any], **changes: Any) -> LedgerError:
+    """Return the error with which a state refuses an entry."""
+    with pytest.raises(LedgerError) as caught:
+        apply(state, entry_in(state, kind, body, **changes))
+    return caught.value
+
+
+def rho(state: State, account: str = "") -> tuple[Fraction, Fraction]:
+    """Return what is pending and what is posted of an account, the first one unless told."""
+    facts = state.accounts[account or ACCOUNTS[0]]
+    return facts.pending.rho, facts.posted.rho

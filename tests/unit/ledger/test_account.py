@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from sandbox.errors import BudgetExhaustedError, LedgerError
+from sandbox.errors import BudgetExhaustedError
 from sandbox.ledger.account import EMPTY, Account, apply, state_digest
 from sandbox.ledger.table import Table
 from sandbox.model.entry import EntryKind
@@ -20,23 +20,12 @@ K = EntryKind
 JOB, OTHER = city.digest("job 1"), city.digest("job 2")
 
 
-def refusal(state, kind, body, **changes):
-    with pytest.raises(LedgerError) as caught:
-        apply(state, city.entry_in(state, kind, body, **changes))
-    return caught.value
-
-
-def rho(state, account=city.ACCOUNTS[0]):
-    facts = state.accounts[account]
-    return facts.pending.rho, facts.posted.rho
-
-
 def test_a_whole_line_moves_the_budget_from_free_to_pending_to_posted(founded, stages):
     for account in city.ACCOUNTS:
-        assert rho(founded, account) == (0, 0)
-        assert rho(stages[K.BUDGET_RESERVED], account) == (1, 0)
-        assert rho(stages[K.JOB_GATED], account) == (1, 0)
-        assert rho(stages[K.JOB_SETTLED], account) == (0, Fraction(1, 2))
+        assert city.rho(founded, account) == (0, 0)
+        assert city.rho(stages[K.BUDGET_RESERVED], account) == (1, 0)
+        assert city.rho(stages[K.JOB_GATED], account) == (1, 0)
+        assert city.rho(stages[K.JOB_SETTLED], account) == (0, Fraction(1, 2))
     job = stages[K.JOB_SETTLED].jobs[JOB]
     assert job.state is JobState.RELEASED
     assert (job.release, job.output, job.questions) == (city.digest("release"), city.digest("output"), 1)
@@ -70,20 +59,20 @@ def test_two_folds_of_one_log_have_one_digest_and_another_log_another(stages):
 
 
 def test_the_first_entry_opens_the_log_and_no_other_does(founded):
-    assert refusal(EMPTY, K.POLICY_ADOPTED, {"policy": city.POLICY}).code == "ledger.entry.not_opened"
-    error = refusal(founded, K.LOG_OPENED, city.opening())
+    assert city.refusal(EMPTY, K.POLICY_ADOPTED, {"policy": city.POLICY}).code == "ledger.entry.not_opened"
+    error = city.refusal(founded, K.LOG_OPENED, city.opening())
     assert error.message == "a log is opened by its first entry and no other"
 
 
 def test_only_the_sandbox_opens_a_log():
     for body, actor in ((city.opening(city.OPERATOR), city.OPERATOR.key_id), (city.opening(), city.OPERATOR.key_id)):
-        assert refusal(EMPTY, K.LOG_OPENED, body, actor=actor).code == "ledger.entry.wrong_role"
+        assert city.refusal(EMPTY, K.LOG_OPENED, body, actor=actor).code == "ledger.entry.wrong_role"
 
 
 def test_entries_come_in_order_and_time_never_goes_back(founded):
-    error = refusal(founded, K.POLICY_ADOPTED, {"policy": city.POLICY}, seq=7)
+    error = city.refusal(founded, K.POLICY_ADOPTED, {"policy": city.POLICY}, seq=7)
     assert (error.code, error.message) == ("ledger.entry.out_of_order", "entry 7 came where entry 6 belongs")
-    error = refusal(founded, K.POLICY_ADOPTED, {"policy": city.POLICY}, at="2026-03-01T08:00:04Z")
+    error = city.refusal(founded, K.POLICY_ADOPTED, {"policy": city.POLICY}, at="2026-03-01T08:00:04Z")
     assert (error.code, error.message) == (
         "ledger.entry.time_backwards",
         "entry 6 is earlier than the entry before it",
@@ -95,12 +84,12 @@ def test_entries_come_in_order_and_time_never_goes_back(founded):
     "at", ["2026-02-30T00:00:00Z", "2026-03-01 08:00:00Z", "2026-03-01T08:00:00+00:00", "", "２026-03-01T08:00:00Z"]
 )
 def test_a_time_that_does_not_exist_is_refused(founded, at):
-    error = refusal(founded, K.POLICY_ADOPTED, {"policy": city.POLICY}, at=at)
+    error = city.refusal(founded, K.POLICY_ADOPTED, {"policy": city.POLICY}, at=at)
     assert (error.code, error.details["place"]) == ("ledger.entry.malformed", "at")
 
 
 def test_an_actor_must_be_a_registered_key(founded):
-    error = refusal(founded, K.POLICY_ADOPTED, {"policy": city.POLICY}, actor="0" * 32)
+    error = city.refusal(founded, K.POLICY_ADOPTED, {"policy": city.POLICY}, actor="0" * 32)
     assert (error.code, error.message) == ("ledger.entry.unknown_key", f"actor `{'0' * 32}` is not a registered key")
 
 
@@ -131,10 +120,10 @@ def test_every_kind_refuses_a_missing_and_an_extra_field(founded):
     assert set(bodies) == set(EntryKind)
     for kind, body in bodies.items():
         state = EMPTY if kind is K.LOG_OPENED else founded
-        error = refusal(state, kind, body | {"rows": 12_345})
+        error = city.refusal(state, kind, body | {"rows": 12_345})
         assert (error.code, error.details["place"]) == ("ledger.entry.malformed", "rows")
         for name in body:
-            error = refusal(state, kind, {other: value for other, value in body.items() if other != name})
+            error = city.refusal(state, kind, {other: value for other, value in body.items() if other != name})
             assert (error.code, error.details["place"]) == ("ledger.entry.malformed", name)
 
 
@@ -178,7 +167,7 @@ def test_every_kind_refuses_a_missing_and_an_extra_field(founded):
     ],
 )  # fmt: skip
 def test_a_value_of_the_wrong_form_is_refused_and_named(founded, kind, body, place):
-    error = refusal(founded, kind, body)
+    error = city.refusal(founded, kind, body)
     assert (error.code, error.details["place"]) == ("ledger.entry.malformed", place)
     assert error.message.startswith(f"field `{place}` of a `{kind.value}` entry is malformed: ")
 
@@ -188,7 +177,7 @@ def test_a_value_of_the_wrong_form_is_refused_and_named(founded, kind, body, pla
 
 def test_a_key_is_registered_once_and_in_one_role(founded):
     for key in (city.OPERATOR, replace(city.OPERATOR, name="other", role=Role.WITNESS)):
-        error = refusal(founded, K.KEY_REGISTERED, {"key": key.to_record()})
+        error = city.refusal(founded, K.KEY_REGISTERED, {"key": key.to_record()})
         assert (error.code, error.message) == (
             "ledger.entry.duplicate",
             f"the key of `{key.name}` is already registered",
@@ -201,10 +190,10 @@ def test_a_later_seal_may_lower_the_budget_and_never_raise_it(founded):
     assert lowered.accounts[city.ACCOUNTS[1]].limit == PrivacyLoss(Fraction(1))
     assert [snapshot for snapshot, _ in lowered.datasets[city.DATASET].snapshots] == [city.SNAPSHOT, city.digest("s2")]
     for raised in (city.loss("11", "1/1000000"), city.loss("1", "1/1000")):
-        error = refusal(founded, K.DATASET_SEALED, newer | {"budget": raised})
+        error = city.refusal(founded, K.DATASET_SEALED, newer | {"budget": raised})
         assert (error.code, error.message) == ("ledger.entry.budget_raised", "the budget of `hospital` would rise")
     back = city.sealing(snapshot=city.digest("s3"), parent=city.digest("s2"), budget=city.loss("2"))
-    assert refusal(lowered, K.DATASET_SEALED, back).code == "ledger.entry.budget_raised"
+    assert city.refusal(lowered, K.DATASET_SEALED, back).code == "ledger.entry.budget_raised"
 
 
 def test_a_limit_lowered_below_what_is_spent_leaves_nothing_and_breaks_nothing(stages):
@@ -212,7 +201,7 @@ def test_a_limit_lowered_below_what_is_spent_leaves_nothing_and_breaks_nothing(s
     state = city.after([(K.DATASET_SEALED, newer)], stages[K.JOB_GATED])
     assert state.accounts[city.ACCOUNTS[1]].remaining == PrivacyLoss(Fraction(0))
     state = city.after([(K.JOB_SETTLED, city.settling(JOB))], state)
-    assert rho(state, city.ACCOUNTS[1]) == (0, Fraction(1, 2))
+    assert city.rho(state, city.ACCOUNTS[1]) == (0, Fraction(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +218,7 @@ def test_a_limit_lowered_below_what_is_spent_leaves_nothing_and_breaks_nothing(s
     ],
 )
 def test_a_seal_that_does_not_fit_its_lineage_is_refused(founded, changes, code):
-    assert refusal(founded, K.DATASET_SEALED, city.sealing(**changes)).code == f"ledger.entry.{code}"
+    assert city.refusal(founded, K.DATASET_SEALED, city.sealing(**changes)).code == f"ledger.entry.{code}"
 
 
 def test_a_dataset_of_two_kinds_has_two_accounts_that_are_lowered_and_charged_together(founded):
@@ -245,18 +234,18 @@ def test_a_dataset_of_two_kinds_has_two_accounts_that_are_lowered_and_charged_to
     assert [state.accounts[name].limit.rho for name in names] == [Fraction(1, 4)] * 2
     profile = {"dataset": "new", "snapshot": city.digest("n2"), "loss": city.loss("1/8"), "profile": city.digest("p")}
     state = city.after([(K.DATASET_PROFILED, profile)], state)
-    assert [rho(state, name) for name in names] == [(0, Fraction(1, 8))] * 2
+    assert [city.rho(state, name) for name in names] == [(0, Fraction(1, 8))] * 2
 
 
 def test_a_profile_is_paid_from_the_datasets_account(founded):
     body = {"dataset": city.DATASET, "snapshot": city.SNAPSHOT, "loss": city.loss("3"), "profile": city.digest("p")}
     state = city.after([(K.DATASET_PROFILED, body)], founded)
-    assert rho(state, city.ACCOUNTS[1]) == (0, 3)
+    assert city.rho(state, city.ACCOUNTS[1]) == (0, 3)
     assert state.datasets[city.DATASET].profile == city.digest("p")
     with pytest.raises(BudgetExhaustedError):
         apply(state, city.entry_in(state, K.DATASET_PROFILED, body | {"loss": city.loss("8")}))
-    assert refusal(state, K.DATASET_PROFILED, body | {"dataset": "no"}).code == "ledger.entry.unknown_dataset"
-    assert refusal(state, K.DATASET_PROFILED, body | {"snapshot": JOB}).code == "ledger.entry.unknown_snapshot"
+    assert city.refusal(state, K.DATASET_PROFILED, body | {"dataset": "no"}).code == "ledger.entry.unknown_dataset"
+    assert city.refusal(state, K.DATASET_PROFILED, body | {"snapshot": JOB}).code == "ledger.entry.unknown_snapshot"
 
 
 def test_a_profile_of_an_old_snapshot_is_not_that_of_the_current(founded):
@@ -278,13 +267,13 @@ def test_a_profile_of_an_old_snapshot_is_not_that_of_the_current(founded):
     ],
 )
 def test_an_agreement_that_does_not_stand_is_refused(founded, changes, code):
-    assert refusal(founded, K.AGREEMENT_REGISTERED, city.agreeing(**changes)).code == f"ledger.entry.{code}"
+    assert city.refusal(founded, K.AGREEMENT_REGISTERED, city.agreeing(**changes)).code == f"ledger.entry.{code}"
 
 
 def test_an_export_is_counted_and_its_maker_must_be_known(founded):
     body = {"bundle": city.digest("bundle"), "by": city.AGENCY.key_id}
     assert city.after([(K.EXPORT_MADE, body)] * 2, founded).exports == 2
-    assert refusal(founded, K.EXPORT_MADE, body | {"by": "0" * 32}).code == "ledger.entry.unknown_key"
+    assert city.refusal(founded, K.EXPORT_MADE, body | {"by": "0" * 32}).code == "ledger.entry.unknown_key"
 
 
 def test_an_account_never_takes_more_than_its_limit():

@@ -17,29 +17,18 @@ K = EntryKind
 JOB, OTHER = city.digest("job 1"), city.digest("job 2")
 
 
-def refusal(state, kind, body, **changes):
-    with pytest.raises(LedgerError) as caught:
-        apply(state, city.entry_in(state, kind, body, **changes))
-    return caught.value
-
-
-def rho(state, account=city.ACCOUNTS[0]):
-    facts = state.accounts[account]
-    return facts.pending.rho, facts.posted.rho
-
-
 @pytest.mark.parametrize(
     ("changes", "code"),
     [({"agreement": "nobody-2026"}, "unknown_agreement"), ({"submitter": "0" * 32}, "unknown_key")],
 )
 def test_a_job_needs_a_known_agreement_and_submitter(founded, changes, code):
-    assert refusal(founded, K.JOB_SUBMITTED, city.submitting(JOB, **changes)).code == f"ledger.entry.{code}"
+    assert city.refusal(founded, K.JOB_SUBMITTED, city.submitting(JOB, **changes)).code == f"ledger.entry.{code}"
 
 
 def test_the_same_job_is_never_submitted_twice_whatever_became_of_it(stages):
     refused = city.after([(K.JOB_REFUSED, city.refusing(JOB))], stages[K.JOB_SUBMITTED])
     for state in (stages[K.JOB_SUBMITTED], stages[K.JOB_SETTLED], refused):
-        assert refusal(state, K.JOB_SUBMITTED, city.submitting(JOB)).code == "ledger.entry.duplicate"
+        assert city.refusal(state, K.JOB_SUBMITTED, city.submitting(JOB)).code == "ledger.entry.duplicate"
     city.after([(K.JOB_SUBMITTED, city.submitting(OTHER))], refused)
 
 
@@ -57,16 +46,16 @@ def test_the_same_job_is_never_submitted_twice_whatever_became_of_it(stages):
     ],
 )
 def test_nothing_happens_to_a_job_that_nobody_submitted(founded, kind, body):
-    assert refusal(founded, kind, body).code == "ledger.entry.unknown_job"
+    assert city.refusal(founded, kind, body).code == "ledger.entry.unknown_job"
 
 
 def test_a_decision_is_made_once_and_under_the_policy_in_force(stages):
     state = stages[K.JOB_SUBMITTED]
     other_policy = city.deciding(JOB, policy=city.digest("older policy"))
-    assert refusal(state, K.JOB_DECIDED, other_policy).code == "ledger.entry.wrong_policy"
+    assert city.refusal(state, K.JOB_DECIDED, other_policy).code == "ledger.entry.wrong_policy"
     denied = city.after([(K.JOB_DECIDED, city.deciding(JOB, allowed=False))], state)
     assert (denied.jobs[JOB].state, denied.jobs[JOB].allowed) == (JobState.SUBMITTED, False)
-    assert refusal(denied, K.JOB_DECIDED, city.deciding(JOB)).code == "ledger.entry.duplicate"
+    assert city.refusal(denied, K.JOB_DECIDED, city.deciding(JOB)).code == "ledger.entry.duplicate"
     with pytest.raises(TransitionError):
         apply(denied, city.entry_in(denied, K.BUDGET_RESERVED, city.reserving(JOB)))
     refused = city.after([(K.JOB_REFUSED, city.refusing(JOB))], denied)
@@ -106,7 +95,7 @@ def test_each_stage_allows_its_next_steps_and_no_others(stages, reached):
 
 def test_a_refusal_before_the_vault_opens_gives_the_reservation_back(stages):
     state = city.after([(K.JOB_REFUSED, city.refusing(JOB, stage="open"))], stages[K.BUDGET_RESERVED])
-    assert all(rho(state, account) == (0, 0) for account in city.ACCOUNTS)
+    assert all(city.rho(state, account) == (0, 0) for account in city.ACCOUNTS)
     assert state.jobs[JOB].ended_seq == 9
 
 
@@ -118,10 +107,10 @@ def test_after_the_vault_opened_a_job_cannot_be_refused_out_of_its_cost(stages):
 @pytest.mark.parametrize("reached", [K.BUDGET_RESERVED, K.VAULT_OPENED, K.QUESTION_ANSWERED, K.JOB_GATED])
 def test_a_recovery_posts_everything_that_was_reserved(stages, reached):
     state = city.after([(K.JOB_RECOVERED, city.recovering(JOB))], stages[reached])
-    assert all(rho(state, account) == (0, 1) for account in city.ACCOUNTS)
+    assert all(city.rho(state, account) == (0, 1) for account in city.ACCOUNTS)
     assert (state.jobs[JOB].state, state.jobs[JOB].ending) == (JobState.RECOVERED, "restart")
     for less in ("1/2", "2"):
-        error = refusal(stages[reached], K.JOB_RECOVERED, city.recovering(JOB, city.loss(less)))
+        error = city.refusal(stages[reached], K.JOB_RECOVERED, city.recovering(JOB, city.loss(less)))
         assert error.code == "ledger.entry.recovered_not_all"
 
 
@@ -195,13 +184,13 @@ def test_one_job_may_not_ask_for_more_than_the_agreements_job_limit(stages):
     ],
 )
 def test_a_reservation_charges_both_accounts_of_each_dataset_alike(stages, body, code):
-    assert refusal(stages[K.JOB_DECIDED], K.BUDGET_RESERVED, body).code == f"ledger.entry.{code}"
+    assert city.refusal(stages[K.JOB_DECIDED], K.BUDGET_RESERVED, body).code == f"ledger.entry.{code}"
 
 
 def test_only_the_agreements_operator_can_spend_its_budget(founded):
     steps = [(K.JOB_SUBMITTED, city.submitting(JOB, submitter=city.AGENCY.key_id)), (K.JOB_DECIDED, city.deciding(JOB))]
     assert (
-        refusal(city.after(steps, founded), K.BUDGET_RESERVED, city.reserving(JOB)).code
+        city.refusal(city.after(steps, founded), K.BUDGET_RESERVED, city.reserving(JOB)).code
         == "ledger.entry.wrong_operator"
     )
 
@@ -228,11 +217,11 @@ def test_the_vault_opens_only_what_was_reserved_and_granted(founded, stages):
         ([["hospital", JOB, ["age"]]], "unknown_snapshot"),
         ([["hospital", city.SNAPSHOT, ["age", "name"]]], "column_not_granted"),
     ):
-        assert refusal(state, K.VAULT_OPENED, {"job": JOB, "reads": reads}).code == f"ledger.entry.{code}"
+        assert city.refusal(state, K.VAULT_OPENED, {"job": JOB, "reads": reads}).code == f"ledger.entry.{code}"
     census = (K.DATASET_SEALED, city.sealing(dataset="census", snapshot=city.digest("c1")))
     state = city.after([census, *city.line_of(JOB)[:3]], founded)
     reads = [["census", city.digest("c1"), ["age"]]]
-    assert refusal(state, K.VAULT_OPENED, {"job": JOB, "reads": reads}).code == "ledger.entry.not_reserved"
+    assert city.refusal(state, K.VAULT_OPENED, {"job": JOB, "reads": reads}).code == "ledger.entry.not_reserved"
 
 
 def test_a_job_over_two_datasets_is_charged_on_four_accounts(founded):
@@ -252,7 +241,7 @@ def test_a_job_over_two_datasets_is_charged_on_four_accounts(founded):
         founded,
     )
     assert (
-        refusal(state, K.BUDGET_RESERVED, city.reserving(JOB, accounts=accounts[:3])).code
+        city.refusal(state, K.BUDGET_RESERVED, city.reserving(JOB, accounts=accounts[:3])).code
         == "ledger.entry.wrong_accounts"
     )
     reads = [["census", city.digest("c1"), ["age"]], ["hospital", city.SNAPSHOT, ["ward"]]]
@@ -265,14 +254,14 @@ def test_a_job_over_two_datasets_is_charged_on_four_accounts(founded):
         ],
         state,
     )
-    assert all(rho(state, account) == (0, Fraction(1, 2)) for account in accounts)
+    assert all(city.rho(state, account) == (0, Fraction(1, 2)) for account in accounts)
     assert state.jobs[JOB].ending == "isolation.limit"
 
 
 def test_answers_are_numbered_and_stay_within_the_reservation(stages):
     state = stages[K.QUESTION_ANSWERED]
-    assert refusal(state, K.QUESTION_ANSWERED, city.answering(JOB, 0)).code == "ledger.entry.out_of_order"
-    assert refusal(state, K.QUESTION_ANSWERED, city.answering(JOB, 2)).code == "ledger.entry.out_of_order"
+    assert city.refusal(state, K.QUESTION_ANSWERED, city.answering(JOB, 0)).code == "ledger.entry.out_of_order"
+    assert city.refusal(state, K.QUESTION_ANSWERED, city.answering(JOB, 2)).code == "ledger.entry.out_of_order"
     with pytest.raises(BudgetExhaustedError, match="would cost more than it reserved") as caught:
         apply(state, city.entry_in(state, K.QUESTION_ANSWERED, city.answering(JOB, 1, city.loss("501/1000"))))
     assert caught.value.code == "privacy.budget.job"
@@ -280,7 +269,9 @@ def test_answers_are_numbered_and_stay_within_the_reservation(stages):
     assert city.after([(K.QUESTION_ANSWERED, city.answering(JOB, 1))], state).jobs[JOB].answered == PrivacyLoss(
         Fraction(1)
     )
-    assert refusal(stages[K.JOB_GATED], K.QUESTION_ANSWERED, city.answering(JOB, 1)).code == "ledger.entry.not_open"
+    assert (
+        city.refusal(stages[K.JOB_GATED], K.QUESTION_ANSWERED, city.answering(JOB, 1)).code == "ledger.entry.not_open"
+    )
 
 
 @pytest.mark.parametrize(
@@ -296,4 +287,6 @@ def test_answers_are_numbered_and_stay_within_the_reservation(stages):
     ],
 )
 def test_a_settlement_posts_what_was_answered_at_least_and_what_was_reserved_at_most(stages, changes, code):
-    assert refusal(stages[K.JOB_GATED], K.JOB_SETTLED, city.settling(JOB, **changes)).code == f"ledger.entry.{code}"
+    assert (
+        city.refusal(stages[K.JOB_GATED], K.JOB_SETTLED, city.settling(JOB, **changes)).code == f"ledger.entry.{code}"
+    )
