@@ -12,6 +12,7 @@ from sandbox.errors import BoundError, QueryError
 from sandbox.privacy import build
 from sandbox.privacy.algebra import Expr, NumberType, TruthType
 from sandbox.privacy.expression import Translator
+from sandbox.privacy.hints import rewrite_of
 from sandbox.privacy.histogram import LARGEST_DOMAIN
 from sandbox.privacy.keys import key_domain
 from sandbox.privacy.moments import pair_of, product
@@ -200,9 +201,12 @@ class AggregateReader:
             kind, population = _TWO[type(node)]
             pair = pair_of(self._number(node, node.this, condition), self._number(node, node.expression, condition))
             return self._of_moments(node, kind, pair, population=population)
-        name = node.sql_name() if isinstance(node, exp.Func) else "this"
+        name = self.text.called(node) if isinstance(node, exp.Func) else "this"
         raise self.text.refusal(
-            node, "unknown_function", f"the aggregate `{name[:40]}` is not in the language", f"known are {KNOWN}"
+            node,
+            "unknown_function",
+            f"the aggregate `{name[:40]}` is not in the language",
+            rewrite_of(name, KNOWN),
         )
 
     def _quantile(self, node: exp.Expr, condition: Expr | None) -> Aggregate:

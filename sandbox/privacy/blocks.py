@@ -21,6 +21,7 @@ from sandbox.model.description import Column, DatasetDescription
 from sandbox.model.digest import Digest, digest_of_record
 from sandbox.model.exact import format_exact
 from sandbox.model.loss import PrivacyLoss
+from sandbox.privacy.hints import names_hint
 from sandbox.privacy.mechanism import gaussian_sigma
 
 PLAN_VERSION: Final = 1
@@ -256,7 +257,7 @@ def _column(description: DatasetDescription, name: str) -> Column:
     if column is None:
         raise QueryError(
             f"table `{description.table}` has no column `{name}`",
-            hint=f"its columns are {', '.join(c.name for c in description.columns)}",
+            hint=names_hint(name, [c.name for c in description.columns], "its columns are"),
             code="input.query.unknown_column",
         )
     return column

@@ -16,6 +16,7 @@ from sandbox.privacy.algebra import Expr, Op, column_names, present_columns
 from sandbox.privacy.clauses import check_clauses
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
+from sandbox.privacy.hints import names_hint
 from sandbox.privacy.join import Join, JoinSide, JoinSource, joint_bound, read_join
 from sandbox.privacy.keys import MAX_PUBLIC_CELLS, key_domain
 from sandbox.privacy.labels import aggregate_label, key_label
@@ -239,10 +240,8 @@ class _Checker:
         name = str(node.this.this)
         described = tables.get(name) or tables.get(name.lower())
         if described is None:
-            known = ", ".join(sorted(tables)[:40])
-            raise self.text.refusal(
-                node, "unknown_table", f"there is no table `{name[:64]}`", f"the tables are {known}"
-            )
+            hint = names_hint(name, sorted(tables), "the tables are")
+            raise self.text.refusal(node, "unknown_table", f"there is no table `{name[:64]}`", hint)
         alias = node.args.get("alias")
         if alias is not None:
             known_arguments(self.text, alias, "this")

@@ -19,9 +19,9 @@ from sandbox.model.exact import parse_exact
 from sandbox.privacy import build
 from sandbox.privacy.algebra import DateType, Expr, Op, TextType
 from sandbox.privacy.calendar import FIRST_DAY, LAST_DAY, PARTS, STEPS, parse_day
-from sandbox.privacy.hints import HINTS
+from sandbox.privacy.hints import HINTS, rewrite_of
 from sandbox.privacy.parse import Text, known_arguments
-from sandbox.privacy.sides import Side, name_in_join
+from sandbox.privacy.sides import Side, name_in_join, unknown_column
 
 MAX_DEPTH = 60
 MAX_TEXT = 200  # A row may carry it as a key: long ones times many rows would exhaust the engine, and so count them.
@@ -99,9 +99,12 @@ class Translator:
                 "only + - * / may stand between aggregates; filter groups with HAVING",
             )
         if isinstance(node, exp.Func):
-            name = str(node.this) if isinstance(node, exp.Anonymous) else node.sql_name()
+            name = self.text.called(node)
             raise self.text.refusal(
-                node, "unknown_function", f"the function `{name[:40]}` is not in the language", f"known are {FUNCTIONS}"
+                node,
+                "unknown_function",
+                f"the function `{name[:40]}` is not in the language",
+                rewrite_of(name, FUNCTIONS),
             )
         raise self.text.refusal(node, "feature", "this is not in the language", "see docs/reference/sql.md for what is")
 
@@ -133,10 +136,7 @@ class Translator:
             )
         described = None if name.startswith("_") else self.description.column(name)
         if described is None:
-            known = ", ".join(column.name for column in self.description.columns[:40])
-            raise self.text.refusal(
-                node, "unknown_column", f"there is no column `{name[:64]}`", f"the columns are {known}"
-            )
+            raise unknown_column(self.text, node, name, [column.name for column in self.description.columns])
         return build.column(described, nullable=described.nullable and name not in self.present)
 
     @property

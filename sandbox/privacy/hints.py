@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 from sqlglot import exp
 
 HINTS: dict[type[exp.Expr], tuple[str, str, str]] = {
@@ -19,3 +22,53 @@ HINTS: dict[type[exp.Expr], tuple[str, str, str]] = {
     exp.Placeholder: ("literal", "a parameter is not in the language", "write the value itself"),
     exp.Parameter: ("literal", "a parameter is not in the language", "write the value itself"),
 }
+
+_PREFIX = "texts are compared whole or by their beginning: write x LIKE 'ab%', or x IN ('a', 'b')"
+_SHAPE = "values are made of + - * and comparisons: write x * x for a square, or GROUP BY FLOOR(x / 10)"
+_ONE_ROW = "it would release single values: ask for COUNT(*) by group"
+_BINS = "write FLOOR(x / 10) AS bin and GROUP BY bin"
+_SAME_ANSWER = "an answer is a function of the rows and the question: write the value itself"
+_WRITTEN: dict[str, str] = {
+    **dict.fromkeys(("UPPER", "LOWER", "LENGTH", "LEN", "TRIM", "CONCAT", "REPLACE", "CONTAINS", "STRPOS"), _PREFIX),
+    **dict.fromkeys(("SUBSTR", "SUBSTRING", "LEFT", "RIGHT", "STARTS_WITH", "PREFIX", "REGEXP_MATCHES"), _PREFIX),
+    **dict.fromkeys(("REGEXP_EXTRACT", "REGEXP_FULL_MATCH", "SPLIT_PART", "SUFFIX", "ENDS_WITH"), _PREFIX),
+    **dict.fromkeys(("LN", "LOG", "LOG2", "LOG10", "EXP", "SQRT", "POWER", "POW", "SIN", "COS", "TAN"), _SHAPE),
+    **dict.fromkeys(("ANY_VALUE", "FIRST", "LAST", "ARG_MIN", "ARG_MAX", "STRING_AGG", "LISTAGG"), _ONE_ROW),
+    **dict.fromkeys(("GROUP_CONCAT", "LIST", "ARRAY_AGG", "BOOL_OR", "BOOL_AND"), _ONE_ROW),
+    **dict.fromkeys(("HISTOGRAM", "WIDTH_BUCKET", "NTILE", "EQUI_WIDTH_BINS"), _BINS),
+    **dict.fromkeys(("RANDOM", "RAND", "NOW", "TODAY", "CURRENT_DATE", "CURRENT_TIMESTAMP", "UUID"), _SAME_ANSWER),
+    "COUNT_IF": "write COUNT(*) FILTER (WHERE x > 1)",
+    "COUNTIF": "write COUNT(*) FILTER (WHERE x > 1)",
+    "APPROX_COUNT_DISTINCT": "write COUNT(DISTINCT x): it is exact before the noise",
+    "NULLIF": "write CASE WHEN x <> 0 THEN x END",
+    "SIGN": "write CASE WHEN x > 0 THEN 1 WHEN x < 0 THEN -1 ELSE 0 END",
+    "TRUNC": "write FLOOR(x), or CEIL(x) below zero",
+    "MODE": "write COUNT(*) with GROUP BY x, ORDER BY COUNT(*) DESC and LIMIT 1",
+    "MAD": "write QUANTILE_CONT(x, [0.25, 0.75]) and look at their distance",
+    "REGR_SLOPE": "write COVAR_POP(y, x) AS c and VAR_POP(x) AS v and divide the answers, or learn a model (`model:`)",
+    "REGR_INTERCEPT": "learn a model (`model:` in the job file)",
+    "REGR_R2": "write CORR(y, x) and square the answer",
+}
+
+
+def rewrite_of(name: str, known: str) -> str:
+    """Return what to write in place of a function, or else which there are.
+
+    Args:
+        name: as the question writes it.
+        known: the functions of the language that could stand there.
+    """
+    return _WRITTEN.get(name.upper(), f"known are {known}")
+
+
+def names_hint(name: str, known: Sequence[str], what: str) -> str:
+    """Return the public names that there are, the nearest to a mistaken one first.
+
+    Args:
+        name: what the question writes.
+        known: the names.
+        what: as in `the columns are`.
+    """
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    listed = f"{what} {', '.join(known[:40])}"
+    return f"is it `{near[0]}`? {listed}" if near else listed

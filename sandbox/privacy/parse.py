@@ -70,6 +70,13 @@ class Text:
             return self.at(name.start(1), name.end(1) - 1)
         return self.at(start, end)
 
+    def called(self, node: exp.Func) -> str:
+        """Return the name of a function as the question writes it; the parser renames some."""
+        found = self.place(node)[2]
+        if found.isidentifier():
+            return found
+        return str(node.this) if isinstance(node, exp.Anonymous) else node.sql_name()
+
     def at(self, start: int, end: int) -> tuple[int, int, str]:
         """Return line, column and text of a span of characters."""
         line = self.sql.count("\n", 0, start) + 1
@@ -128,7 +135,9 @@ def _check_tokens(text: Text, tokens: list[Token]) -> None:
     if len(tokens) > MAX_TOKENS:
         raise text.refusal(None, "too_long", f"the question has more than {MAX_TOKENS} words", "ask a shorter question")
     if tokens[0].token_type not in _STARTS:
-        raise text.refusal(None, "not_select", "expected a SELECT", "only SELECT asks a question")
+        raise text.refusal(
+            None, "not_select", "expected a SELECT", "write SELECT … FROM a table; only a question can be asked"
+        )
     depth = run = 0
     for token in tokens:
         run = run + 1 if token.token_type in _SIGNS else 0

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
+from sandbox.errors import QueryError
+from sandbox.privacy.hints import names_hint
 from sandbox.privacy.parse import Text
 
 
@@ -25,6 +27,12 @@ class Side:
     unit: str
     columns: Mapping[str, str]
     counts: bool = True
+
+
+def unknown_column(text: Text, node: exp.Expr, name: str, known: Sequence[str]) -> QueryError:
+    """Return the refusal of a column that is not there; it names the nearest that is."""
+    hint = names_hint(name, known, "the columns are")
+    return text.refusal(node, "unknown_column", f"there is no column `{name[:64]}`", hint)
 
 
 def name_in_join(text: Text, sides: Sequence[Side], node: exp.Expr, named: tuple[str | None, str], unit: str) -> str:
@@ -47,8 +55,8 @@ def name_in_join(text: Text, sides: Sequence[Side], node: exp.Expr, named: tuple
             f"write {' or '.join(f'{side.name}.{name}' for side in sides)}",
         )
     if not found:
-        known = ", ".join(f"{side.name}.{column}" for side in meant for column in list(side.columns)[:40])
-        raise text.refusal(node, "unknown_column", f"there is no column `{name[:64]}`", f"the columns are {known}")
+        known = [f"{side.name}.{column}" for side in meant for column in side.columns]
+        raise unknown_column(text, node, name if table is None else f"{table}.{name}", known)
     return found.pop()
 
 
