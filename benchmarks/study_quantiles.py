@@ -9,9 +9,10 @@ from fractions import Fraction
 import numpy as np
 import opendp.prelude as dp
 
-from sandbox.privacy.histogram import Tree, level_counts, levels_of, place_quantile
+from sandbox.privacy.histogram import Tree, level_counts, levels_of
 from sandbox.privacy.mechanism import gaussian_sigma
 from sandbox.privacy.noise import OpenDpNoise
+from sandbox.privacy.quantile import QuantilePlacer
 
 LEAVES, RUNS, HALF = 1024, 25, Fraction(1, 2)
 NOISE, DRAW = OpenDpNoise(), np.random.default_rng(1)
@@ -28,7 +29,7 @@ def by_tree(counts, rho, rows):
         exact = level_counts(counts, level)
         noisy += NOISE.gaussian(exact, sigma=sigma, sensitivity_squared=rows**2, rho=rho / levels)
     tree = Tree(tuple(starts), LEAVES, 0, LEAVES - 1, 1, Fraction(1))
-    placed = place_quantile(tree, HALF, noisy, [sigma] * len(noisy), Fraction(196, 100))
+    placed = QuantilePlacer(tree, HALF, [sigma] * len(noisy), Fraction(196, 100)).place(noisy)
     return (
         (LEAVES / 2, LEAVES / 2) if placed is None else (float(placed.amount), float(placed.upper - placed.lower) / 2)
     )

@@ -8,7 +8,7 @@ Intervals cover the noise, not the bias of the contribution bound, which the not
   Fieller's, which stays honest when N is small: where N is within its own noise of zero, it is the whole public range.
 - A variance, covariance or correlation is made of such means.  Its interval is the delta method's where N and the means
   are known well enough for that to hold, else the whole range (`docs/proofs/variance.md`).
-- A quantile lies where the noisy counts below it leave it; its standard error is its interval's (`histogram.py`).
+- A quantile lies where the noisy counts below it leave it; its standard error is its interval's (`quantile.py`).
 - Arithmetic between values follows `jet.py`.
 """
 
@@ -20,9 +20,9 @@ from fractions import Fraction
 
 from sandbox.model.question import Cell
 from sandbox.privacy import jet as jets
-from sandbox.privacy.histogram import place_quantile
 from sandbox.privacy.jet import Jet, Z, root_up
 from sandbox.privacy.keys import whole_cell
+from sandbox.privacy.quantile import QuantilePlacer
 from sandbox.privacy.query import AggregateKind, Formula, FormulaOp
 from sandbox.privacy.statistics import Estimate, Moment
 
@@ -160,7 +160,7 @@ def _mean(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[
 def _quantile(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
     assert estimate.tree is not None
     assert estimate.fraction is not None
-    placed = place_quantile(estimate.tree, estimate.fraction, [int(amount) for amount in noisy], sigmas, Z)
+    placed = QuantilePlacer(estimate.tree, estimate.fraction, sigmas, Z).place([int(amount) for amount in noisy])
     if placed is None:
         return None
     error = (placed.upper - placed.lower) / (2 * Z)

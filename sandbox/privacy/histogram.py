@@ -10,7 +10,6 @@ Source: Hay, Rastogi, Miklau, Suciu 2010 (hierarchical histograms); Chan, Shi, S
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,8 +23,6 @@ from sandbox.privacy.keys import KeyText
 
 BRANCHING = 4
 LARGEST_DOMAIN = 1024
-_FINE = 1 << 20
-"""Variances are held in steps this fine, rounded up."""
 MAX_NODES = 100_000
 """The most noisy integers of one answer's histograms; each costs some ten microseconds."""
 
@@ -132,69 +129,3 @@ def tree_counts(leaves: Sequence[int]) -> list[list[int]]:
 def level_counts(leaves: Sequence[int], level: int) -> list[int]:
     """Return the counts of the nodes of one level, from the counts of the leaves."""
     return tree_counts(leaves)[level - 1]
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """Where a quantile lies, in units of the tree's resolution."""
-
-    amount: Fraction
-    lower: Fraction
-    upper: Fraction
-
-
-def place_quantile(
-    tree: Tree, fraction: Fraction, noisy: Sequence[int], sigmas: Sequence[Fraction], z: Fraction
-) -> Placed | None:
-    """Return a quantile and its 95 % interval, or None where the noisy number of rows is not positive.
-
-    With F(i) the number of rows in leaves before i and n of all rows, the quantile's leaf i has F(i) - q n <= 0 and
-    F(i + 1) - q n >= 0.  The interval holds every leaf for which neither is refuted by more than z standard errors,
-    so it covers the true leaf in 95 % of cases.  One row of slack covers interpolation between neighbours.
-    """
-    if sum(noisy[tree.starts[0] : tree.starts[0] + BRANCHING]) <= 0:
-        return None
-    slack = fraction.denominator
-    above, variances = _excess(tree, fraction, noisy, sigmas)
-    # |excess| is beyond z standard errors where excess**2 * _FINE * z.denominator**2 > z.numerator**2 * variance.
-    limits = [-(-(z.numerator**2 * variance) // (z.denominator**2 * _FINE)) for variance in variances]
-    over = [excess > slack and (excess - slack) ** 2 > limit for excess, limit in zip(above, limits, strict=True)]
-    under = [excess < -slack and (excess + slack) ** 2 > limit for excess, limit in zip(above, limits, strict=True)]
-    possible = [i for i in range(tree.leaves) if not over[i] and not under[i + 1]]
-    place = min(sum(excess < 0 for excess in above[1:-1]), tree.leaves - 1)
-    share = Fraction(1, 2)
-    if above[place] < 0 < above[place + 1]:
-        share = Fraction(-above[place], above[place + 1] - above[place])
-    first, last = min([*possible, place]), max([*possible, place])
-    amount = tree.lower + place * tree.width + share * (tree.width - 1)
-    lowest, highest = tree.lower + first * tree.width, tree.lower + (last + 1) * tree.width - 1
-    return Placed(min(amount, Fraction(tree.upper)), Fraction(lowest), Fraction(min(highest, tree.upper)))
-
-
-def _excess(
-    tree: Tree, fraction: Fraction, noisy: Sequence[int], sigmas: Sequence[Fraction]
-) -> tuple[list[int], list[int]]:
-    """Return F(i) - q n for i = 0 … leaves, times q's denominator, and its variance, times that squared and `_FINE`."""
-    part, whole = fraction.numerator, fraction.denominator
-    squares = [math.ceil(sigmas[start] ** 2 * _FINE) for start in tree.starts]
-    start = tree.starts[0]
-    total = sum(noisy[start : start + BRANCHING])
-    below: list[int] = []
-    variances: list[int] = []
-    prefix = 0
-    for child in range(BRANCHING + 1):
-        below.append(whole * prefix - part * total)
-        variances.append(squares[0] * (child * (whole - part) ** 2 + (BRANCHING - child) * part**2))
-        prefix += noisy[start + child] if child < BRANCHING else 0
-    for start, square in zip(tree.starts[1:], squares[1:], strict=True):
-        finer: list[int] = []
-        finer_variances: list[int] = []
-        for node in range(len(below) - 1):
-            prefix = below[node]
-            for child in range(BRANCHING):
-                finer.append(prefix)
-                finer_variances.append(variances[node] + child * square * whole**2)
-                prefix += whole * noisy[start + node * BRANCHING + child]
-        below, variances = [*finer, below[-1]], [*finer_variances, variances[-1]]
-    # The end of the last used leaf is the end of all rows.
-    return [*below[: tree.leaves], below[-1]], [*variances[: tree.leaves], variances[-1]]
