@@ -69,6 +69,41 @@ def _proven(cuts: Array, with_unit: Array, without: Array, *, trials: int) -> fl
     return least_rho(_limits(counts[0], trials, alarm)[0], _limits(counts[1], trials, alarm)[1])  # type: ignore[arg-type]
 
 
+def sure_rho(chances: Sequence[tuple[float, float]], trials: int) -> float:
+    """Return what draws of known chances of passing rising cuts prove, but for a chance of ALARM that they prove less.
+
+    It is exact: binomial quantiles of the counts, ALARM shared out over all of them, and `least_rho` only rises where
+    a count with the unit rises or one without it falls, since they then allow fewer laws.
+    """
+    p, q = np.array(chances).T
+    each = ALARM / (2 * len(p))
+    fewest = stats.binom.ppf(each, trials, p).astype(np.int64)
+    most = stats.binom.isf(each, trials, q).astype(np.int64)
+    alarm = ALARM / len(p)
+    return least_rho(_limits(fewest, trials, alarm)[0], _limits(most, trials, alarm)[1])  # type: ignore[arg-type]
+
+
+def best_cuts(chances: Sequence[tuple[float, float]], trials: int) -> tuple[list[int], float]:
+    """Return the places of cuts, chosen by their chances before any draw, and what they are sure to prove."""
+    places: list[int] = []
+    value = 0.0
+    while len(places) < min(MOST_CUTS, len(chances)):
+        rest = [place for place in range(len(chances)) if place not in places]
+        found = [sure_rho([chances[place] for place in sorted([*places, one])], trials) for one in rest]
+        best = int(np.argmax(found))
+        if found[best] <= value * 1.01:
+            break
+        value = found[best]
+        places = sorted([*places, rest[best]])
+    return places, value
+
+
+def shown_at(cuts: Sequence[float], with_unit: Array, without: Array) -> float:
+    """Return a lower bound on rho from scores for neighbours at rising cuts that were fixed before them."""
+    assert len(with_unit) == len(without)
+    return _proven(np.asarray(cuts, dtype=float), with_unit, without, trials=len(with_unit))
+
+
 def shown_rho(with_unit: Array, without: Array) -> float:
     """Return a lower bound on rho from scores for neighbours; the cuts are chosen on the first third of them."""
     assert len(with_unit) == len(without)
