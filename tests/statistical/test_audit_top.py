@@ -30,16 +30,31 @@ def choices(scores, count, scale, trials=TRIALS):
     return [tuple(measurement(given)) for _ in range(trials)]
 
 
-def test_the_choice_is_the_exponential_mechanism_without_replacement():
-    """Chi-square over all orders of two of four: a right implementation fails with chance 1e-9."""
-    scores, scale = [3, 2, 0, 1], 1.5
+def order_chances(scores, scale):
+    """Return the chance of each order of two of some scores."""
     weights = np.exp(np.array(scores) / scale)
+    orders = itertools.permutations(range(len(scores)), 2)
+    return {(i, j): weights[i] / weights.sum() * weights[j] / (weights.sum() - weights[i]) for i, j in orders}
+
+
+def test_the_choice_is_the_exponential_mechanism_without_replacement():
+    """ALARM in all: the exact binomial range of how often each order of two of four comes.
+
+    The ranges tell: a scale a third smaller, or half as large again, leaves them but for a chance of 1e-6.
+    """
+    scores, scale = [3, 2, 0, 1], 1.5
+    chances = order_chances(scores, scale)
+    each = proving.ALARM / (2 * len(chances))
+    ranges = {order: stats.binom.ppf([each, 1 - each], TRIALS, chance) for order, chance in chances.items()}
     found = choices(scores, 2, scale)
-    orders = list(itertools.permutations(range(4), 2))
-    chances = [weights[i] / weights.sum() * weights[j] / (weights.sum() - weights[i]) for i, j in orders]
-    counts = [found.count(order) for order in orders]
-    assert sum(counts) == TRIALS
-    assert stats.chisquare(counts, np.array(chances) * TRIALS).pvalue > 1e-9
+    assert set(found) <= set(chances)
+    assert all(low <= found.count(order) <= high for order, (low, high) in ranges.items())
+    for wrong in (order_chances(scores, scale * 2 / 3), order_chances(scores, scale * 3 / 2)):
+        kept = [
+            stats.binom.cdf(high, TRIALS, wrong[o]) - stats.binom.cdf(low - 1, TRIALS, wrong[o])
+            for o, (low, high) in ranges.items()
+        ]
+        assert min(kept) < 1e-6
 
 
 LIFTED = 18
