@@ -14,6 +14,7 @@ A cut where the ratio falls is left out, which is a weaker test and so still a r
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,7 @@ ALARM = 1e-9
 ORDERS = np.concatenate([1 + np.geomspace(1e-4, 1, 16), np.geomspace(2, 200, 30)[1:]])
 MOST_CUTS = 6
 _CANDIDATES = 24
+_GRID, _FINE, _BINS, _BLUR = 2**15, 1000, 1000, 1e-6
 Array = npt.NDArray[np.float64]
 
 
@@ -69,6 +71,41 @@ def _proven(cuts: Array, with_unit: Array, without: Array, *, trials: int) -> fl
     return least_rho(_limits(counts[0], trials, alarm)[0], _limits(counts[1], trials, alarm)[1])  # type: ignore[arg-type]
 
 
+def sure_rho(chances: Sequence[tuple[float, float]], trials: int) -> float:
+    """Return what draws of known chances of passing rising cuts prove, but for a chance of ALARM that they prove less.
+
+    It is exact: binomial quantiles of the counts, ALARM shared out over all of them, and `least_rho` only rises where
+    a count with the unit rises or one without it falls, since they then allow fewer laws.
+    """
+    p, q = np.array(chances).T
+    each = ALARM / (2 * len(p))
+    fewest = stats.binom.ppf(each, trials, p).astype(np.int64)
+    most = stats.binom.isf(each, trials, q).astype(np.int64)
+    alarm = ALARM / len(p)
+    return least_rho(_limits(fewest, trials, alarm)[0], _limits(most, trials, alarm)[1])  # type: ignore[arg-type]
+
+
+def best_cuts(chances: Sequence[tuple[float, float]], trials: int) -> tuple[list[int], float]:
+    """Return the places of cuts, chosen by their chances before any draw, and what they are sure to prove."""
+    places: list[int] = []
+    value = 0.0
+    while len(places) < min(MOST_CUTS, len(chances)):
+        rest = [place for place in range(len(chances)) if place not in places]
+        found = [sure_rho([chances[place] for place in sorted([*places, one])], trials) for one in rest]
+        best = int(np.argmax(found))
+        if found[best] <= value * 1.01:
+            break
+        value = found[best]
+        places = sorted([*places, rest[best]])
+    return places, value
+
+
+def shown_at(cuts: Sequence[float], with_unit: Array, without: Array) -> float:
+    """Return a lower bound on rho from scores for neighbours at rising cuts that were fixed before them."""
+    assert len(with_unit) == len(without)
+    return _proven(np.asarray(cuts, dtype=float), with_unit, without, trials=len(with_unit))
+
+
 def shown_rho(with_unit: Array, without: Array) -> float:
     """Return a lower bound on rho from scores for neighbours; the cuts are chosen on the first third of them."""
     assert len(with_unit) == len(without)
@@ -88,3 +125,55 @@ def shown_rho(with_unit: Array, without: Array) -> float:
     if not chosen:
         return 0.0
     return _proven(np.array(sorted(chosen)), with_unit[third:], without[third:], trials=rest)
+
+
+class SumLaw:
+    """The law of a weighed sum of discrete Gaussians about 0, convolved on a grid that every term is rounded down to."""
+
+    def __init__(self, parts: Sequence[tuple[float, float]]) -> None:
+        """Convolve terms, each `(weight, sigma)`."""
+        self.spread = math.sqrt(sum((weight * sigma) ** 2 for weight, sigma in parts))
+        self._step = 24 * self.spread / _GRID
+        self._room = sum(self._step + (abs(weight) * sigma / _BINS if sigma >= _FINE else 0) for weight, sigma in parts)
+        law = np.ones(_GRID // 2 + 1, dtype=complex)
+        for (weight, sigma), times in Counter(parts).items():
+            law *= np.fft.rfft(_rounded_down(weight, sigma, self._step)) ** times
+        masses = np.fft.irfft(law, _GRID)
+        # Places beyond the half are negative.
+        self._passing = np.cumsum(np.roll(masses, _GRID // 2)[::-1])[::-1]
+
+    def passes(self, cut: float) -> tuple[float, float]:
+        """Return bounds on the chance that the sum is above a cut."""
+        hair = self._step / 1000  # what floats may be off by, at the least
+        low, high = self._above(cut + hair), self._above(cut - self._room - hair)
+        return max(0.0, low - _BLUR), min(1.0, high + _BLUR)
+
+    def _above(self, cut: float) -> float:
+        place = math.floor(cut / self._step) + 1 + _GRID // 2
+        return float(self._passing[place]) if 0 <= place < _GRID else float(place < 0)
+
+
+def gaussian_masses(sigma: float) -> tuple[npt.NDArray[np.int64], Array]:
+    """Return integers and their chances under the discrete Gaussian, out to ten scales."""
+    reach = math.ceil(10 * sigma) + 1
+    places = np.arange(-reach, reach + 1)
+    masses = np.exp(-0.5 * (places / sigma) ** 2)
+    return places, masses / masses.sum()
+
+
+def gaussian_passes(sigma: float, least: int) -> float:
+    """Return the chance that a discrete Gaussian about 0 is `least` or more."""
+    places, masses = gaussian_masses(sigma)
+    return float(masses[places >= least].sum())
+
+
+def _rounded_down(weight: float, sigma: float, step: float) -> Array:
+    if sigma < _FINE:
+        places, masses = gaussian_masses(sigma)
+        least = weight * places
+    else:
+        # Chances of whole bins: those of a discrete Gaussian so wide are the normal's within _BLUR.
+        edges = np.linspace(-10, 10, 20 * _BINS + 1)
+        masses = np.diff(stats.norm.cdf(edges))
+        least = weight * sigma * (edges[:-1] if weight > 0 else edges[1:])
+    return np.bincount(np.floor(least / step).astype(np.int64) % _GRID, masses, _GRID)
