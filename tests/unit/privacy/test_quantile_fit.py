@@ -1,12 +1,14 @@
 """Quantiles are read from the counts that fit the whole noisy tree best: beside least squares by linear algebra."""
 
 from fractions import Fraction
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.privacy import quantile
 from sandbox.privacy.histogram import BRANCHING, Tree, level_counts, tree_counts
 from sandbox.privacy.quantile import QuantilePlacer, excess_variances, fitted_leaves, scale_of
 
@@ -55,7 +57,22 @@ def test_the_variance_of_what_is_read_is_that_of_least_squares(levels, fraction)
 def test_counts_that_agree_already_stay_exactly(leaves):
     levels = tree_counts(leaves)
     padded = [*leaves, *([0] * (BRANCHING ** len(levels) - len(leaves)))]
-    assert fitted_leaves(levels) == [scale_of(len(levels)) * leaf for leaf in padded]
+    assert fitted_leaves(levels).tolist() == [scale_of(len(levels)) * leaf for leaf in padded]
+
+
+@given(st.lists(st.integers(-(10**6), 10**6), min_size=84, max_size=84), st.fractions(0, 1, max_denominator=50))
+def test_64_bits_and_python_integers_give_the_same(noisy, fraction):
+    placer = QuantilePlacer(tree(3, 50), fraction, [Fraction(10**5)] * 84, Z)
+    short = placer.place(noisy)
+    with patch.object(quantile, "_WHOLE", 0):
+        assert placer.place(noisy) == short
+
+
+@pytest.mark.parametrize("largest", [2**40, 2**62, 10**40])
+def test_counts_beyond_64_bits_are_fitted_as_well(largest):
+    noisy = [largest, 0, 0, 0, *[largest // 4] * 4, *[0] * 12]
+    leaves = fitted_leaves([noisy[:4], noisy[4:]])
+    assert leaves.tolist() == [scale_of(2) * each for each in noisy[4:]]
 
 
 def test_fitting_takes_a_third_of_the_error_and_more_in_the_middle():
