@@ -148,7 +148,7 @@ def threshold_release(groups: int, rho: Fraction, delta: Fraction) -> tuple[Frac
     Raises:
         BoundError: delta is zero, or too small for OpenDP to account for.
 
-    Privacy: OpenDP's map at (groups, ceil(sqrt(groups)), 1) is at most (rho, delta).
+    Privacy: `threshold_loss` is at most (rho, delta).
     """
     if delta <= 0:
         raise BoundError(
@@ -160,8 +160,8 @@ def threshold_release(groups: int, rho: Fraction, delta: Fraction) -> tuple[Frac
     sigma = gaussian_sigma(distance * distance, rho)
 
     def held(value: int) -> bool:
-        spent_rho, spent_delta = threshold_measurement(float(sigma), value).map((groups, distance, 1))
-        return Fraction(spent_rho) <= rho and Fraction(spent_delta) <= delta
+        spent_rho, spent_delta = threshold_loss(float(sigma), value, groups)
+        return spent_rho <= rho and spent_delta <= delta
 
     upper = 2 + math.ceil(float(sigma) * math.sqrt(2 * (math.log(2 * groups) - math.log(float(delta) or 5e-324))))
     for _ in range(3):
@@ -174,11 +174,25 @@ def threshold_release(groups: int, rho: Fraction, delta: Fraction) -> tuple[Frac
             hint="use a delta of 1e-12 or more, or group by columns with a public domain",
             code="privacy.bound.delta",
         )
-    lower = 1
+    lower = 2
     while upper - lower > 1:
         middle = (lower + upper) // 2
         lower, upper = (lower, middle) if held(middle) else (middle, upper)
     return sigma, Threshold(groups, delta, upper)
+
+
+def threshold_loss(sigma: float, threshold: int, groups: int) -> tuple[Fraction, Fraction]:
+    """Return the (rho, delta) of releasing keys whose noisy count reaches a threshold.
+
+    OpenDP's map takes a key to pass above its threshold, but its measurement lets pass what is equal to it as well, so
+    its delta is that of a threshold one higher (https://github.com/opendp/opendp/issues/2922; found by
+    `test_delta_is_at_least_the_exact_chance_that_a_units_own_key_passes`).  So the map of one lower is asked.
+
+    Privacy: a unit adds at most 1 to at most `groups` keys (`docs/proofs/threshold.md`).
+    """
+    distance = groups, threshold_distance(groups), 1
+    rho, delta = threshold_measurement(sigma, threshold - 1).map(distance)
+    return Fraction(rho), Fraction(delta)
 
 
 def threshold_distance(groups: int) -> int:

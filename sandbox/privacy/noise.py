@@ -16,7 +16,7 @@ from sandbox.privacy.mechanism import (
     Threshold,
     gaussian_measurement,
     sqrt_up,
-    threshold_distance,
+    threshold_loss,
     threshold_measurement,
     top_measurement,
 )
@@ -73,13 +73,12 @@ class OpenDpNoise:
 
         Privacy: rho-zCDP but for a chance of delta; asserted with OpenDP's map before a draw.
         """
-        groups = threshold.groups
-        measurement = threshold_measurement(_as_float(sigma), threshold.value)
-        spent_rho, spent_delta = measurement.map((groups, threshold_distance(groups), 1))
-        assert Fraction(spent_rho) <= rho
-        assert Fraction(spent_delta) <= threshold.delta
+        spent_rho, spent_delta = threshold_loss(_as_float(sigma), threshold.value, threshold.groups)
+        assert spent_rho <= rho
+        assert spent_delta <= threshold.delta
         if not counts:
             return {}
+        measurement = threshold_measurement(_as_float(sigma), threshold.value)
         return {str(key): int(value) for key, value in measurement(dict(counts)).items()}
 
     def top(self, scores: Sequence[int], *, count: int, scale: Fraction, rho: Fraction) -> list[int]:

@@ -71,32 +71,43 @@ def _proven(cuts: Array, with_unit: Array, without: Array, *, trials: int) -> fl
     return least_rho(_limits(counts[0], trials, alarm)[0], _limits(counts[1], trials, alarm)[1])  # type: ignore[arg-type]
 
 
-def sure_rho(chances: Sequence[tuple[float, float]], trials: int) -> float:
-    """Return what draws of known chances of passing rising cuts prove, but for a chance of ALARM that they prove less.
+def fewest(chances: npt.ArrayLike, trials: int, alarm: float = ALARM) -> npt.NDArray[np.int64]:
+    """Return the least counts that events of known chances have, each but for a chance of `alarm`: exact."""
+    return np.asarray(stats.binom.ppf(alarm, trials, chances)).astype(np.int64)
 
-    It is exact: binomial quantiles of the counts, ALARM shared out over all of them, and `least_rho` only rises where
-    a count with the unit rises or one without it falls, since they then allow fewer laws.
-    """
+
+def most(chances: npt.ArrayLike, trials: int, alarm: float = ALARM) -> npt.NDArray[np.int64]:
+    """Return the largest counts that events of known chances have, each but for a chance of `alarm`: exact."""
+    return np.asarray(stats.binom.isf(alarm, trials, chances)).astype(np.int64)
+
+
+def _sure_limits(chances: Sequence[tuple[float, float]], trials: int, cuts: int) -> tuple[Array, Array]:
+    """Return the limits that so many cuts at chances of passing give at the least, but for a chance of ALARM in all."""
     p, q = np.array(chances).T
-    each = ALARM / (2 * len(p))
-    fewest = stats.binom.ppf(each, trials, p).astype(np.int64)
-    most = stats.binom.isf(each, trials, q).astype(np.int64)
-    alarm = ALARM / len(p)
-    return least_rho(_limits(fewest, trials, alarm)[0], _limits(most, trials, alarm)[1])  # type: ignore[arg-type]
+    few, many = (bound(side, trials, ALARM / (2 * cuts)) for bound, side in ((fewest, p), (most, q)))
+    return _limits(few, trials, ALARM / cuts)[0], _limits(many, trials, ALARM / cuts)[1]
 
 
 def best_cuts(chances: Sequence[tuple[float, float]], trials: int) -> tuple[list[int], float]:
-    """Return the places of cuts, chosen by their chances before any draw, and what they are sure to prove."""
+    """Return the places of cuts, chosen by their chances before any draw, and the rho that they are sure to prove.
+
+    Args:
+        chances: of passing each of some rising cuts, with the unit (or a lower bound) and without it (or an upper one).
+        trials: draws with the unit, and as many without.
+
+    Draws of this law prove less with a chance of ALARM at most.  It is exact: binomial quantiles of the counts, and
+    `least_rho` only rises where a count with the unit rises or one without it falls, since fewer laws fit them then.
+    """
     places: list[int] = []
     value = 0.0
     while len(places) < min(MOST_CUTS, len(chances)):
-        rest = [place for place in range(len(chances)) if place not in places]
-        found = [sure_rho([chances[place] for place in sorted([*places, one])], trials) for one in rest]
+        low, high = _sure_limits(chances, trials, len(places) + 1)
+        tried = [sorted([*places, one]) for one in range(len(chances)) if one not in places]
+        found = [least_rho(low[some], high[some]) for some in tried]  # type: ignore[arg-type]
         best = int(np.argmax(found))
         if found[best] <= value * 1.01:
             break
-        value = found[best]
-        places = sorted([*places, rest[best]])
+        value, places = found[best], tried[best]
     return places, value
 
 
