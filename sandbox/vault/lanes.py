@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sandbox.model.description import Column, ColumnKind, DatasetDescription
+from sandbox.vault.arrays import arrow_of, numpy_of, truths_of
 from sandbox.vault.columns import type_for
 from sandbox.vault.placing import HalfHashes, Hashes, Places, Ranks, Units
 
@@ -73,7 +74,7 @@ class NumberLane:
         counts = values.view(pa.int32()) if pa.types.is_date32(values.type) else values
         if counts.null_count:
             counts = counts.cast(pa.int64()).fill_null(self._base)
-        np.subtract(counts.to_numpy(), self._base, out=room, dtype=np.int64, casting="unsafe")
+        np.subtract(numpy_of(counts), self._base, out=room, dtype=np.int64, casting="unsafe")
         return True
 
     def widen(self, codes: Codes) -> pa.Array:
@@ -82,7 +83,7 @@ class NumberLane:
         counts = codes.astype(self._wide)
         # The base may lie one below what the type holds; adding it then wraps around for missing values alone.
         counts += np.array(self._base).astype(np.int64).astype(self._wide)
-        values = pa.array(counts, mask=missing)
+        values = arrow_of(counts, missing)
         return values.view(pa.date32()) if pa.types.is_date32(self.arrow_type) else values
 
 
@@ -94,12 +95,12 @@ class TokenLane:
 
     def narrow(self, values: pa.Array, room: Codes) -> bool:
         """Write each token."""
-        room[:] = values.to_numpy()
+        room[:] = numpy_of(values)
         return True
 
     def widen(self, codes: Codes) -> pa.Array:
         """Return the tokens."""
-        return pa.array(codes)
+        return arrow_of(codes)
 
 
 class TruthLane:
@@ -110,12 +111,12 @@ class TruthLane:
 
     def narrow(self, values: pa.Array, room: Codes) -> bool:
         """Write a byte for each value."""
-        room[:] = values.cast(pa.uint8()).fill_null(255).to_numpy() + np.uint8(1)
+        room[:] = numpy_of(values.cast(pa.uint8()).fill_null(255)) + np.uint8(1)
         return True
 
     def widen(self, codes: Codes) -> pa.Array:
         """Return the truth values."""
-        return pa.array(codes == 2, mask=codes == 0)
+        return truths_of(codes == 2, codes == 0)
 
 
 class TextLane:
@@ -128,7 +129,7 @@ class TextLane:
     code_type: np.dtype[Any] | None = np.dtype(np.uint16)
 
     def __init__(self) -> None:
-        self._known = pa.array([], pa.string())
+        self._known = pa.nulls(0, pa.string())
         self._open = True
 
     def narrow(self, values: pa.Array, room: Codes) -> bool:
@@ -141,7 +142,7 @@ class TextLane:
                 return False
             found = pc.index_in(values, value_set=self._known)
         places = found.fill_null(-1) if found.null_count else found
-        np.add(places.to_numpy(), 1, out=room, casting="unsafe")
+        np.add(numpy_of(places), 1, out=room, casting="unsafe")
         return True
 
     def widen(self, codes: Codes) -> pa.Array:
@@ -149,12 +150,12 @@ class TextLane:
         missing = codes == 0 if not codes.all() else None
         if len(self._known) <= len(codes) // 64:
             # So small a dictionary costs nothing, whole.
-            return pa.DictionaryArray.from_arrays(pa.array(codes - np.uint16(1), mask=missing), self._known)
+            return pa.DictionaryArray.from_arrays(arrow_of(codes - np.uint16(1), missing), self._known)
         used = np.bincount(codes, minlength=1) > 0
         used[0] = False
         places = np.cumsum(used, dtype=np.int32) - np.int32(1)
-        indices = pa.array(places[codes], mask=missing)
-        return pa.DictionaryArray.from_arrays(indices, self._known.take(pa.array(np.flatnonzero(used) - 1)))
+        indices = arrow_of(places[codes], missing)
+        return pa.DictionaryArray.from_arrays(indices, self._known.take(arrow_of(np.flatnonzero(used) - 1)))
 
     def _learn(self, fresh: pa.Array, *, many: int) -> bool:
         """Take new texts into the dictionary, or close it; return whether it is open."""
@@ -213,7 +214,7 @@ class Rows:
         """Return the rows at these places."""
         beside = {}
         if self.beside:
-            indices = pa.array(places)
+            indices = arrow_of(places)
             beside = {number: values.take(indices) for number, values in self.beside.items()}
         return Rows(np.take(self.words, places, axis=0), beside)
 
@@ -243,7 +244,7 @@ class Packing:
         """Return the rows of a batch; only the lower half of each hash is kept."""
         words = np.empty((batch.num_rows, self.width), dtype=np.uint64)
         words[:, -1] = 0  # what no field fills
-        self.field(words, "unit")[:] = batch.column(0).to_numpy()
+        self.field(words, "unit")[:] = numpy_of(batch.column(0))
         self.field(words, "hash")[:] = hashes.view(np.uint32)[::2]
         beside = {}
         for number, lane in enumerate(self.lanes):
@@ -317,7 +318,7 @@ class Unpacked:
         lane, codes = self._packing.lanes[number], self._codes.get(number)
         if codes is not None and not any(number in beside for _, _, beside in self._beside):
             return lane.widen(codes)
-        arrays = [pa.array([], lane.arrow_type)]
+        arrays = [pa.nulls(0, lane.arrow_type)]
         for start, end, beside in self._beside:
             if number in beside:
                 arrays.append(beside[number])

@@ -23,6 +23,7 @@ from sandbox.errors import InputError, VaultError
 from sandbox.model.description import DatasetDescription
 from sandbox.model.digest import Digest, digest_of
 from sandbox.model.keys import SuiteName
+from sandbox.vault.arrays import arrow_of
 from sandbox.vault.blobs import BlobStore
 from sandbox.vault.columns import (
     RANK_COLUMN,
@@ -167,8 +168,8 @@ class SnapshotWriter:
             unpacked.put(found.take(order), rank)
         chunks = chunk_rows(len(unpacked.ranks), limit=draft.request.chunk_rows)
         lengths = [
-            self._write_object(draft, partition, UNIT_COLUMN, pa.array(unpacked.units), chunks),
-            self._write_object(draft, partition, RANK_COLUMN, pa.array(unpacked.ranks), chunks),
+            self._write_object(draft, partition, UNIT_COLUMN, arrow_of(unpacked.units), chunks),
+            self._write_object(draft, partition, RANK_COLUMN, arrow_of(unpacked.ranks), chunks),
         ]
         for number, name in enumerate(batch_schema(draft.request.description).names[1:]):
             values = _wide(unpacked.column(number))
