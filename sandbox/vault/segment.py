@@ -140,8 +140,9 @@ def encode_column(column: str, values: pa.Array) -> pa.Buffer:
 
     Text of few values and numbers of very few get a dictionary.  Other numbers and dates are split into planes of
     bytes, of which lz4 drops the empty ones, or left as they are: a sample decides.  64-bit numbers that fit into 32
-    bits are stored so.  Units lie in runs, which lz4 alone packs best.  A column without missing values says so, which spares a level for each value on both ways.
-    Statistics are left out: they would only lengthen what is sealed anyway.
+    bits are stored so.  Units lie in runs, which lz4 alone packs best.  A column without missing values says so, which
+    spares a level for each value on both ways.  Statistics are left out: they would only lengthen what is
+    sealed anyway.
 
     Args:
         column: its name.
@@ -188,7 +189,7 @@ def _choose_layout(values: pa.Array, *, own: bool) -> _Layout:
 
 
 def _number_layout(sample: pa.Array) -> _Layout:
-    """Leave numbers as they are where lz4 would save less than a fifth: to write, seal and read them is cheaper then."""
+    """Leave numbers as they are where lz4 would save less than a fifth: reading and writing them is cheaper then."""
     if not len(sample):
         return _Layout()
     width = sample.type.bit_width // 8
