@@ -111,7 +111,8 @@ def test_a_full_disk_leaves_the_old_state_or_the_new_one_and_says_so(driver, sta
         status, said = driver.run(world, act, at="disk", n=n)
         assert status == REFUSED, (n, said)
         refusal = said[-1]
-        assert refusal["refused"] == "vault.storage.full", (n, refusal)
+        # The log says in its own words that it could not be written; SQLite does not always tell why.
+        assert refusal["refused"] in {"vault.storage.full", "vault.storage.ledger"}, (n, refusal)
         assert refusal["hint"]
         check_whole(world, act, set())
         check_again(driver, world, act)
