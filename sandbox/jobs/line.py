@@ -20,7 +20,7 @@ from sandbox.jobs.gate import gate
 from sandbox.jobs.measuring import FailedAfterOpenError, log_opening, measure_job
 from sandbox.jobs.publishing import publish, publish_reservation
 from sandbox.jobs.recover import post_everything
-from sandbox.jobs.settling import log_gated, pad_duration, release, settle, settle_failed
+from sandbox.jobs.settling import pad_duration, release, settle, settle_failed
 from sandbox.jobs.stages import Gated, Released, Reserved, SignedJob
 from sandbox.jobs.submit import check_submitter, submit
 from sandbox.model.job import JobState
@@ -55,9 +55,9 @@ def run_job(
         progress("submit 提交")
         submitted = submit(engine, signed)
         progress("admit 准入")
-        admitted = admit(engine, submitted)
         with refused_at(engine, submitted.job, "pool"):
             engine.pool.prepare()  # A reader starts while the log and the witness are at work.
+        admitted = admit(engine, submitted)
         progress("reserve 预留")
         reserved = reserve(engine, admitted)
         publish_reservation(engine, submitted.job)
@@ -98,7 +98,6 @@ def _measure_and_gate(engine: Engine, reserved: Reserved, cancel: threading.Even
             gated = gate(measured, engine.key)
         except GateError as error:
             raise FailedAfterOpenError(error, measured) from error
-        log_gated(engine, gated)
     except FailedAfterOpenError as failure:
         settle_failed(engine, failure.measured, failure.error)
         _publish_ending(engine)

@@ -33,8 +33,7 @@ def submit(engine: Engine, signed: SignedJob) -> Submitted:
     agreement_of(engine, spec.agreement)
     _check_new(engine, signed)
     check_room(engine, signer.key_id)
-    engine.documents.put(code)
-    engine.documents.put(canonical_bytes(spec.to_record()))
+    engine.documents.put_all(code, canonical_bytes(spec.to_record()))
     job = spec.digest()
     body = {
         "job": job,
