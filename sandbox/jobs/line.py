@@ -23,7 +23,7 @@ from sandbox.jobs.recover import post_everything
 from sandbox.jobs.settling import pad_duration, release, settle, settle_failed
 from sandbox.jobs.stages import Gated, Released, Reserved, SignedJob
 from sandbox.jobs.submit import check_submitter, submit
-from sandbox.model.job import JobState
+from sandbox.model.job import JobKind, JobState
 
 Progress = Callable[[str], None]
 
@@ -60,6 +60,9 @@ def run_job(
         admitted = admit(engine, submitted)
         progress("reserve 预留")
         reserved = reserve(engine, admitted)
+        if submitted.spec.kind is JobKind.PYTHON:
+            with suppress(SaggarError):  # whoever needs the process meets it again
+                engine.guests().begin_process(submitted.code)
         publish_reservation(engine, submitted.job)
     except SaggarError:
         _publish_ending(engine)

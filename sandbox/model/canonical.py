@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 import rfc8785
@@ -17,6 +19,8 @@ import rfc8785
 from sandbox.errors import CanonicalError
 
 _HINT = "write it with the project's own `canonical_bytes`"
+# A character from the surrogates on, in a string of JSON that a colon follows, which is a key.
+_KEY_ABOVE = re.compile(r'[\ud800-\U0010ffff](?:[^"\\]|\\.)*":')
 
 
 def canonical_bytes(record: object) -> bytes:
@@ -69,14 +73,17 @@ def _refuse_constant(name: str) -> object:
 def _dump_record(value: object) -> bytes:
     """Return the canonical bytes of a value without floats.
 
-    Below the surrogates the standard encoder writes the very bytes of RFC 8785 (the escapes are the same, and code
-    points sort as UTF-16 does), four times as fast; a test holds the two together.
+    The standard encoder writes the very bytes of RFC 8785 (the escapes are the same), four times as fast, but sorts
+    keys by code points: those sort as UTF-16 does below the surrogates.  A test holds the two together.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
         raise CanonicalError("value has no canonical form", hint=_HINT) from error
-    return text.encode() if text.isascii() or max(text) < "\ud800" else _dump(value)
+    if text.isascii() or not _KEY_ABOVE.search(text):
+        with suppress(UnicodeEncodeError):  # a lone surrogate, which is refused below
+            return text.encode()
+    return _dump(value)
 
 
 def _dump_release(value: object) -> bytes:
