@@ -28,6 +28,8 @@ BATCH_ROWS = 1 << 23
 _CLOSED = {
     "enable_external_access": "false",
     "temp_directory": "",
+    # Threads that read files; there are none, and to start them took longer than a small question.
+    "async_threads": "0",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from policies.decide import DecisionRequest, check_decision, decide, described_columns
-from sandbox.errors import PolicyError, QueryError, SaggarError
+from sandbox.errors import LedgerError, PolicyError, PrivacyError, QueryError, SaggarError
 from sandbox.jobs.engine import Engine, Records
 from sandbox.jobs.models import check_model
 from sandbox.jobs.registry import agreement_of, description_of, snapshot_of, tables_of
@@ -29,7 +29,7 @@ NO_PROGRAM: dict[str, Any] = {"level": "no-program"}
 
 
 def admit(engine: Engine, submitted: Submitted) -> Admitted:
-    """Return the job once its code is in the language and the policy set permits it; log the decision.
+    """Return the job once its code is in the language and the policy set permits it; a denial is logged.
 
     Raises:
         QueryError, ProgramError: the code is not in the language.
@@ -53,7 +53,7 @@ def admit(engine: Engine, submitted: Submitted) -> Admitted:
         request = decision_request(
             spec, agreement, descriptions, reads, isolation, operator=operator, at=engine.clock.now()
         )
-        _decide(engine, submitted.job, request)
+        decided = _decide(engine, submitted.job, request)
     reservations = tuple(
         reservation
         for description in descriptions
@@ -62,22 +62,27 @@ def admit(engine: Engine, submitted: Submitted) -> Admitted:
             *((dataset_account(description.dataset, kind), spec.loss) for kind in description.unit_kinds),
         )
     )
-    return Admitted(submitted, agreement, descriptions, query, reads, reservations, isolation)
+    return Admitted(submitted, agreement, descriptions, query, reads, reservations, isolation, decided)
 
 
 def reserve(engine: Engine, admitted: Admitted) -> Reserved:
-    """Hold the job's loss on every account, durably, before any data is opened.
+    """Log the decision and hold the job's loss on every account, in one commit, before any data is opened.
 
     Raises:
-        BudgetExhaustedError: an account has less left than the job asks for.
+        BudgetExhaustedError: an account has less left than the job asks for; the decision is in the log.
     """
     job = admitted.submitted.job
+    decided = (EntryKind.JOB_DECIDED, admitted.decided)
     with refused_at(engine, job, "reserve"):
         body = {
             "job": job,
             "reservations": [{"account": account, "loss": loss.to_record()} for account, loss in admitted.reservations],
         }
-        entry = engine.append(EntryKind.BUDGET_RESERVED, body)
+        try:
+            entry = engine.append_all(decided, (EntryKind.BUDGET_RESERVED, body))[-1]
+        except (PrivacyError, PolicyError, LedgerError):
+            engine.append_all(decided)
+            raise
     return Reserved(admitted, entry.at, engine.clock.monotonic_s())
 
 
@@ -145,7 +150,8 @@ def decision_request(
     )
 
 
-def _decide(engine: Engine, job: Digest, request: DecisionRequest) -> None:
+def _decide(engine: Engine, job: Digest, request: DecisionRequest) -> dict[str, Any]:
+    """Return an allowing decision as the log shall have it; log a denying one and raise it."""
     decision = decide(request)
     body = {
         "job": job,
@@ -155,8 +161,10 @@ def _decide(engine: Engine, job: Digest, request: DecisionRequest) -> None:
         "request": engine.documents.put(canonical_bytes(request.to_record())),
         "loss": request.loss.to_record(),
     }
-    engine.append(EntryKind.JOB_DECIDED, body)
+    if not decision.allowed:
+        engine.append(EntryKind.JOB_DECIDED, body)
     check_decision(decision)
+    return body
 
 
 @contextmanager

@@ -12,10 +12,9 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
-import opendp.prelude as dp
-
 from sandbox.errors import BoundError
 from sandbox.model.exact import format_exact
+from sandbox.privacy import opendp_parts as dp
 
 dp.enable_features("contrib")
 

@@ -16,6 +16,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -56,10 +57,12 @@ class Fuse:
 
     def __init__(self, chosen: int) -> None:
         self.left = chosen
+        self.lock = threading.Lock()  # documents are written side by side
 
     def burn(self) -> bool:
-        self.left -= 1
-        return self.left == 0
+        with self.lock:
+            self.left -= 1
+            return self.left == 0
 
 
 def wrap_appends(kill: dict[str, Any], say: Callable[..., None]) -> None:
