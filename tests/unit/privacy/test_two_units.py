@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from sandbox.errors import BoundError
+from sandbox.errors import BoundError, QueryError
 from sandbox.model.blocks_question import BlockOutput, BlocksQuestion
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.unit import OtherUnit
@@ -64,6 +64,16 @@ def test_blocks_hold_whole_units_of_one_kind_only():
     with pytest.raises(BoundError, match="whole units of one kind") as caught:
         plan_blocks(question, {question.table: replace(describe(), table=question.table)})
     assert caught.value.code == "privacy.bound.units"
+
+
+@pytest.mark.parametrize("bound", [(4, 2), (20, 20), (400, 400)])
+@pytest.mark.parametrize("limit", [1, 2, 10])
+def test_the_first_groups_are_not_chosen_however_large_the_bound_is(bound, limit):
+    """A person with two rows may stand at two enterprises of one group: its score moves by 2, not by 1."""
+    sql = "SELECT district, COUNT(DISTINCT patient) AS n FROM visits GROUP BY 1 ORDER BY n DESC LIMIT 2"
+    with pytest.raises(QueryError, match="protects two kinds") as caught:
+        world.plan(f"{sql} SETTINGS top = 'noisy_max'", describe(limit, *bound))
+    assert caught.value.code == "input.query.top"
 
 
 def test_private_keys_and_rescaling_name_a_rewrite():
