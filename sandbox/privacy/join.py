@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from sqlglot import exp
 
 from sandbox.model.description import Column, DatasetDescription
-from sandbox.model.unit import ContributionBound
+from sandbox.model.unit import ContributionBound, OtherUnit
 from sandbox.privacy import build
 from sandbox.privacy.aggregates import bare
 from sandbox.privacy.algebra import Expr, Op, column_names
@@ -228,12 +228,6 @@ def read_join(text: Text, join: exp.Join, left: JoinSide, right: JoinSide, bound
             f"`{left.name}` protects the {left.base.unit.kind} and `{right.name}` the {right.base.unit.kind}",
             "join datasets of one unit kind; ask the others apart",
         )
-    for one in (left, right):
-        if one.base.also_protects:
-            kinds = " and ".join(one.base.unit_kinds)
-            raise text.refusal(
-                join, "join_kind", f"`{one.name}` protects {kinds}, and such a table is not joined", "ask it apart"
-            )
     if left.name == right.name:
         raise text.refusal(join, "join", "both sides of a join have one name", "give each a name with AS")
     if not _is_by_unit(join, left, right):
@@ -247,9 +241,16 @@ def read_join(text: Text, join: exp.Join, left: JoinSide, right: JoinSide, bound
         table=left.name,
         columns=tuple(_columns(left, sides[0])) + tuple(_columns(right, sides[1], nullable=keeps_left)),
         bound=bound,
+        also_protects=_others(left, right),
         max_rows=_most_rows(left, right, bound.rows, keeps_left=keeps_left),
     )
     return Join(left, right, keeps_left, bound, table, (sides[0], replace(sides[1], counts=not keeps_left)))
+
+
+def _others(left: JoinSide, right: JoinSide) -> tuple[OtherUnit, ...]:
+    """Return the further units of both sides; a table that is joined with itself has each once."""
+    own = left.base.also_protects
+    return own if left.base.dataset == right.base.dataset else (*own, *right.base.also_protects)
 
 
 def joint_bound(left: ContributionBound, right: ContributionBound) -> ContributionBound:

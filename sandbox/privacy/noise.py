@@ -16,7 +16,7 @@ from sandbox.privacy.mechanism import (
     Threshold,
     gaussian_measurement,
     sqrt_up,
-    threshold_distance,
+    threshold_loss,
     threshold_measurement,
     top_measurement,
 )
@@ -66,18 +66,17 @@ class OpenDpNoise:
         """Return the keys whose noisy count reaches the threshold, with that count.
 
         Args:
-            counts: key to a count of units, where one unit adds 1 to at most `threshold.groups` keys.
+            counts: key to a count of units, which one change moves by at most `threshold.distances`.
             sigma: the scale, a 64-bit float.
             threshold: the least noisy count, and the delta that it keeps.
             rho: what it may cost.
 
         Privacy: rho-zCDP but for a chance of delta; asserted with OpenDP's map before a draw.
         """
-        groups = threshold.groups
         measurement = threshold_measurement(_as_float(sigma), threshold.value)
-        spent_rho, spent_delta = measurement.map((groups, threshold_distance(groups), 1))
-        assert Fraction(spent_rho) <= rho
-        assert Fraction(spent_delta) <= threshold.delta
+        spent_rho, spent_delta = threshold_loss(sigma, threshold)
+        assert spent_rho <= rho
+        assert spent_delta <= threshold.delta
         if not counts:
             return {}
         return {str(key): int(value) for key, value in measurement(dict(counts)).items()}
