@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from sandbox.privacy.algebra import NumberType, Op, TextType
 from sandbox.privacy.histogram import Histogram
+from sandbox.privacy.influence import influence_of
 from sandbox.privacy.layout import FIRST_COLUMN, GROUP_COLUMN, KEPT_COLUMN, PLAIN, Layout
 from sandbox.privacy.query import Bounding, CheckedQuery
 from sandbox.privacy.render import as_text, clamp, integer, render, render_is_null
@@ -119,7 +120,9 @@ def _rescale(
     inner = f"SELECT {', '.join(['_unit', *selected])} FROM {_source(query)}" + (f" WHERE {where}" if where else "")  # noqa: S608 (our own SQL)
     totals = [_total(statistic, f"_a{index}", "") for index, statistic in enumerate(statistics)]
     fine = statistics[0].fine
-    limits = [math.isqrt(statistic.sensitivity_squared) // fine for statistic in statistics]
+    # One unit is held to what its rows may bring; a further unit may reach several, and is paid for besides.
+    held = fine * influence_of(query).rows // query.bound.rows
+    limits = [math.isqrt(statistic.sensitivity_squared) // held for statistic in statistics]
     sql = rescaling_sql(inner, keys.names, keys.shown, totals, limits, fine)
     words = f"all rows, a unit weighed down to what {query.bound.rows} rows bring"
     return Bounded(sql, words, drops_rows=True, layout=Layout(groups=keys.numbered))

@@ -17,7 +17,7 @@ from sandbox.privacy.clauses import check_clauses
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
 from sandbox.privacy.hints import names_hint
-from sandbox.privacy.join import Join, JoinSide, JoinSource, joint_bound, read_join
+from sandbox.privacy.join import Join, JoinSide, JoinSource, joint_bound, most_pairs, read_join
 from sandbox.privacy.keys import MAX_PUBLIC_CELLS, key_domain
 from sandbox.privacy.labels import aggregate_label, key_label
 from sandbox.privacy.lookup import PublicTable, join_public, public_tables
@@ -120,7 +120,7 @@ class _Checker:
         bound = self.description.bound
         if self.step is None and self.join is None:
             bound = bound.lowered(rows=self.question.rows, groups=self.question.groups)
-        source = None if self.join is None else self._join_source(self.join, keys, settings)
+        source = None if self.join is None else self._join_source(self.join, keys, mode, settings)
         checked = CheckedQuery(
             dataset=self.description.dataset,
             table=self.description.table if self.step is None else self.step.base.table,
@@ -147,7 +147,7 @@ class _Checker:
             checked, table=table, columns=source.columns, filter=source.filter, source=source.sql, second=source.second
         )
 
-    def _join_source(self, join: Join, keys: tuple[GroupKey, ...], settings: Settings) -> JoinSource:
+    def _join_source(self, join: Join, keys: tuple[GroupKey, ...], mode: KeyMode, settings: Settings) -> JoinSource:
         """Return the rows of a join with the columns that keys and aggregates read; the WHERE is divided over it."""
         if settings.bounding is Bounding.RESCALE:
             raise self.text.refusal(
@@ -156,7 +156,8 @@ class _Checker:
         read = [key.expr for key in keys]
         for aggregate in self.reader.aggregates:
             read += [*aggregate.moments, *([] if aggregate.argument is None else [aggregate.argument])]
-        return join.source(frozenset().union(*(column_names(expr) for expr in read)), self.filter)
+        used = frozenset().union(*(column_names(expr) for expr in read))
+        return join.source(used, self.filter, most_pairs(join.bound, keys, mode, self.reader.aggregates))
 
     def _ctes(self) -> dict[str, exp.CTE]:
         clause = self.select.args.get("with_")

@@ -123,10 +123,10 @@ class Translator:
                 f"there is no table `{node.text('table')}` here",
                 "use the name that stands after FROM",
             )
-        if self.sides:
-            name = name_in_join(self.text, self.sides, node, (qualifier, name), self.description.unit.sql_name)
         if name in self.hidden:
             raise self.text.refusal(node, "unit_column", f"`{name}` names a unit and cannot be asked", "leave it out")
+        if self.sides:
+            name = name_in_join(self.text, self.sides, node, (qualifier, name), self.description.unit.sql_name)
         if name == self.description.unit.sql_name:
             raise self.text.refusal(
                 node,

@@ -66,14 +66,14 @@ class OpenDpNoise:
         """Return the keys whose noisy count reaches the threshold, with that count.
 
         Args:
-            counts: key to a count of units, where one unit adds 1 to at most `threshold.groups` keys.
+            counts: key to a count of units, which one change moves by at most `threshold.distances`.
             sigma: the scale, a 64-bit float.
             threshold: the least noisy count, and the delta that it keeps.
             rho: what it may cost.
 
         Privacy: rho-zCDP but for a chance of delta; asserted with OpenDP's map before a draw.
         """
-        spent_rho, spent_delta = threshold_loss(_as_float(sigma), threshold.value, threshold.groups)
+        spent_rho, spent_delta = threshold_loss(sigma, threshold)
         assert spent_rho <= rho
         assert spent_delta <= threshold.delta
         if not counts:

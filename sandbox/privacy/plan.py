@@ -231,7 +231,6 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         raise BoundError(
             "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
         )
-    _check_kinds(query)
     influence = influence_of(query)
     chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query), influence)
     if query.settings.bounding is Bounding.RESCALE:
@@ -252,7 +251,9 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     ]
     threshold: Threshold | None = None
     if query.key_mode is KeyMode.PRIVATE:
-        sigma, threshold = threshold_release(influence.groups, rhos[0], loss.delta)
+        sigma, threshold = threshold_release(
+            influence.groups, rhos[0], loss.delta, squared=influence.units_squared, most=influence.most
+        )
         planned[0] = replace(planned[0], sigma=sigma)
     bounded = bounding_sql(query, chosen.statistics, chosen.histograms)
     assert sum(statistic.rho for statistic in planned) + (0 if choice is None else choice.rho) <= loss.rho
@@ -284,24 +285,6 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         choice=choice,
         others=query.others,
         rolled=query.rolled,
-    )
-
-
-def _check_kinds(query: CheckedQuery) -> None:
-    """Refuse what is proven for tables of one kind of units alone."""
-    if query.others and query.settings.bounding is Bounding.RESCALE:
-        raise _one_kind_only("rescaled rows", "leave `bounding` out: rows of lowest rank count")
-    if query.others and query.key_mode is KeyMode.PRIVATE:
-        raise _one_kind_only(
-            "private keys", "group by columns with a public domain, or by FLOOR(x / 10) between bounds"
-        )
-
-
-def _one_kind_only(what: str, hint: str) -> BoundError:
-    return BoundError(
-        f"{what} are not proven for a table that protects several kinds of units",
-        hint=hint,
-        code="privacy.bound.units",
     )
 
 

@@ -71,8 +71,27 @@ def test_a_square_root_is_never_rounded_down():
 def test_the_threshold_of_one_group_is_one_above_where_opendp_puts_it():
     sigma, threshold = threshold_release(1, Fraction(1, 50), Fraction(1, 10**7))
     assert sigma == gaussian_sigma(1, Fraction(1, 50))
-    assert Fraction(threshold_measurement(float(sigma), 27).map((1, 1, 1))[1]) <= threshold.delta
     assert threshold.value == 28
+
+
+def chance_of(least, sigma):
+    """Return the chance that a discrete Gaussian is `least` or more, summed by hand."""
+    weights = {x: math.exp(-(x**2) / (2 * sigma**2)) for x in range(-int(40 * sigma) - 40, int(40 * sigma) + 40)}
+    return math.fsum(weight for x, weight in weights.items() if x >= least) / math.fsum(weights.values())
+
+
+@pytest.mark.parametrize("groups", [1, 4, 50])
+@pytest.mark.parametrize("rho", [Fraction(1, 200), Fraction(1, 50), Fraction(1, 2), Fraction(2)])
+@pytest.mark.parametrize("delta", [Fraction(1, 10**4), Fraction(1, 10**7)])
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_key_that_one_table_alone_has_passes_with_less_than_delta(groups, rho, delta, most):
+    """OpenDP's map leaves out the chance of the threshold itself, at which it does release a key."""
+    sigma, threshold = threshold_release(groups, rho, delta, squared=groups * most**2, most=most)
+    passes = groups * chance_of(threshold.value - most, float(sigma))
+    assert passes <= delta
+    assert groups * chance_of(threshold.value - most - 2, float(sigma)) > float(delta) * (1 - 1e-3), "nor much less"
+    kept = threshold_measurement(1e-6, threshold.value)({"at": threshold.value, "below": threshold.value - 1})
+    assert set(kept) == {"at"}
 
 
 def passing_chance(sigma, threshold, groups):

@@ -15,7 +15,7 @@ from sandbox.model.job import CellKind
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.question import Answer, ColumnRole
 from sandbox.privacy.measure import measure, verify_measured
-from sandbox.privacy.mechanism import gaussian_measurement, sqrt_up, threshold_loss
+from sandbox.privacy.mechanism import gaussian_measurement, sqrt_up, threshold_measurement
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.statistics import StatisticKind
 from tests.support import privacy_world as world
@@ -121,10 +121,10 @@ def test_scales_are_rounded_up_and_the_shares_never_exceed_the_loss():
         assert Fraction(gaussian_measurement(float(planned.sigma)).map(sqrt_up(Fraction(square)))) <= planned.rho
         assert planned.sigma**2 * 2 * planned.rho <= square * Fraction(1_000_001, 1_000_000)
     first, threshold = plan.statistics[0], plan.threshold
-    rho, delta = threshold_loss(float(first.sigma), threshold.value, 2)
+    rho, delta = threshold_measurement(float(first.sigma), threshold.value - 1).map((2, 2, 1))
     assert rho <= first.rho
     assert delta <= plan.loss.delta
-    _, looser = threshold_loss(float(first.sigma), threshold.value - 1, 2)
+    _, looser = threshold_measurement(float(first.sigma), threshold.value - 2).map((2, 2, 1))
     assert looser > plan.loss.delta
 
 
