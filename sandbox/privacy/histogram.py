@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from sandbox.errors import BoundError
 from sandbox.model.exact import format_exact
 from sandbox.privacy import build
@@ -26,6 +29,8 @@ BRANCHING = 4
 LARGEST_DOMAIN = 1024
 _FINE = 1 << 20
 """Variances are held in steps this fine, rounded up."""
+_WHOLE = 2**62
+"""Sums below this are held in 64 bits, so that no addition and no comparison of two of them leaves those."""
 MAX_NODES = 100_000
 """The most noisy integers of one answer's histograms; each costs some ten microseconds."""
 
@@ -152,49 +157,72 @@ def place_quantile(
     F(i + 1) - q n >= 0.  The interval holds every leaf for which neither is refuted by more than z standard errors,
     so it covers the true leaf in 95 % of cases.  One row of slack covers interpolation between neighbours.
     """
-    if sum(noisy[tree.starts[0] : tree.starts[0] + BRANCHING]) <= 0:
-        return None
-    slack = fraction.denominator
-    above, variances = _excess(tree, fraction, noisy, sigmas)
-    # |excess| is beyond z standard errors where excess**2 * _FINE * z.denominator**2 > z.numerator**2 * variance.
-    limits = [-(-(z.numerator**2 * variance) // (z.denominator**2 * _FINE)) for variance in variances]
-    over = [excess > slack and (excess - slack) ** 2 > limit for excess, limit in zip(above, limits, strict=True)]
-    under = [excess < -slack and (excess + slack) ** 2 > limit for excess, limit in zip(above, limits, strict=True)]
-    possible = [i for i in range(tree.leaves) if not over[i] and not under[i + 1]]
-    place = min(sum(excess < 0 for excess in above[1:-1]), tree.leaves - 1)
-    share = Fraction(1, 2)
-    if above[place] < 0 < above[place + 1]:
-        share = Fraction(-above[place], above[place + 1] - above[place])
-    first, last = min([*possible, place]), max([*possible, place])
-    amount = tree.lower + place * tree.width + share * (tree.width - 1)
-    lowest, highest = tree.lower + first * tree.width, tree.lower + (last + 1) * tree.width - 1
-    return Placed(min(amount, Fraction(tree.upper)), Fraction(lowest), Fraction(min(highest, tree.upper)))
+    return QuantilePlacer(tree, fraction, sigmas, z).place(noisy)
 
 
-def _excess(
-    tree: Tree, fraction: Fraction, noisy: Sequence[int], sigmas: Sequence[Fraction]
-) -> tuple[list[int], list[int]]:
-    """Return F(i) - q n for i = 0 … leaves, times q's denominator, and its variance, times that squared and `_FINE`."""
+class QuantilePlacer:
+    """Places one quantile of one tree in many cells: what rests on the scales of the noise alone is found once.
+
+    Args: as of `place_quantile`.
+    """
+
+    def __init__(self, tree: Tree, fraction: Fraction, sigmas: Sequence[Fraction], z: Fraction) -> None:
+        self._tree, self._fraction = tree, fraction
+        slack = fraction.denominator
+        # |excess| is beyond z standard errors where excess**2 * _FINE * z.denominator**2 > z.numerator**2 * variance,
+        # and a whole number's square is above a limit where the number is above the limit's root, rounded down.
+        limits = [
+            -(-(z.numerator**2 * variance) // (z.denominator**2 * _FINE))
+            for variance in _variances(tree, fraction, sigmas)
+        ]
+        reach = [slack + math.isqrt(limit) for limit in limits]
+        self._reach = np.asarray([min(_WHOLE, each) for each in reach], dtype=np.int64)
+        self._whole_reach = np.asarray(reach, dtype=object)
+
+    def place(self, noisy: Sequence[int]) -> Placed | None:
+        """Return the quantile in a cell, as `place_quantile` does."""
+        tree = self._tree
+        top = noisy[tree.starts[0] : tree.starts[0] + BRANCHING]
+        if sum(top) <= 0:
+            return None
+        above = self._excess(noisy)
+        reach = self._whole_reach if above.dtype == object else self._reach
+        refuted = (above[:-1] > reach[:-1]) | (above[1:] < -reach[1:])
+        possible = np.flatnonzero(~refuted)
+        place = min(int((above[1:-1] < 0).sum()), tree.leaves - 1)
+        before, after = int(above[place]), int(above[place + 1])
+        share = Fraction(-before, after - before) if before < 0 < after else Fraction(1, 2)
+        first, last = place, place
+        if len(possible):
+            first, last = min(int(possible[0]), place), max(int(possible[-1]), place)
+        amount = tree.lower + place * tree.width + share * (tree.width - 1)
+        lowest, highest = tree.lower + first * tree.width, tree.lower + (last + 1) * tree.width - 1
+        return Placed(min(amount, Fraction(tree.upper)), Fraction(lowest), Fraction(min(highest, tree.upper)))
+
+    def _excess(self, noisy: Sequence[int]) -> npt.NDArray[Any]:
+        """Return F(i) - q n for i = 0 … leaves, times q's denominator."""
+        part, whole = self._fraction.numerator, self._fraction.denominator
+        levels = [noisy[start : start + BRANCHING**level] for level, start in enumerate(self._tree.starts, start=1)]
+        # A prefix sums at most BRANCHING nodes a level: where this is small, 64 bits hold it all.
+        largest = max(max(map(abs, level)) for level in levels)
+        of = np.int64 if (whole + part) * BRANCHING * len(levels) * largest < _WHOLE else object
+        prefix = np.zeros(1, dtype=of)
+        for level in levels:
+            nodes = np.asarray(level, dtype=of).reshape(-1, BRANCHING)
+            prefix = (prefix[:, None] + np.cumsum(nodes, axis=1) - nodes).reshape(-1)
+        total = sum(levels[0])
+        # The end of the last used leaf is the end of all rows.
+        return np.append(prefix[: self._tree.leaves], np.asarray(total, dtype=of)) * whole - part * total
+
+
+def _variances(tree: Tree, fraction: Fraction, sigmas: Sequence[Fraction]) -> list[int]:
+    """Return the variance of F(i) - q n for i = 0 … leaves, times q's denominator squared and `_FINE`, rounded up."""
     part, whole = fraction.numerator, fraction.denominator
     squares = [math.ceil(sigmas[start] ** 2 * _FINE) for start in tree.starts]
-    start = tree.starts[0]
-    total = sum(noisy[start : start + BRANCHING])
-    below: list[int] = []
-    variances: list[int] = []
-    prefix = 0
-    for child in range(BRANCHING + 1):
-        below.append(whole * prefix - part * total)
-        variances.append(squares[0] * (child * (whole - part) ** 2 + (BRANCHING - child) * part**2))
-        prefix += noisy[start + child] if child < BRANCHING else 0
-    for start, square in zip(tree.starts[1:], squares[1:], strict=True):
-        finer: list[int] = []
-        finer_variances: list[int] = []
-        for node in range(len(below) - 1):
-            prefix = below[node]
-            for child in range(BRANCHING):
-                finer.append(prefix)
-                finer_variances.append(variances[node] + child * square * whole**2)
-                prefix += whole * noisy[start + node * BRANCHING + child]
-        below, variances = [*finer, below[-1]], [*finer_variances, variances[-1]]
-    # The end of the last used leaf is the end of all rows.
-    return [*below[: tree.leaves], below[-1]], [*variances[: tree.leaves], variances[-1]]
+    found = [
+        squares[0] * (child * (whole - part) ** 2 + (BRANCHING - child) * part**2) for child in range(BRANCHING + 1)
+    ]
+    for square in squares[1:]:
+        more = [child * square * whole**2 for child in range(BRANCHING)]
+        found = [*(variance + extra for variance in found[:-1] for extra in more), found[-1]]
+    return [*found[: tree.leaves], found[-1]]
