@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, arranged, batches, placed, with_kept
+from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, batches, clustered, few_rows, numbered, placed
 from sandbox.compute.paired import Pair
 from sandbox.errors import VaultError
 from sandbox.privacy.keys import Key
@@ -189,21 +189,31 @@ def _needed(table: pa.Table, columns: Sequence[str]) -> pa.Table:
 def _run(
     connection: Any, statement: Statement, tables: Mapping[str, pa.Table]
 ) -> Iterator[tuple[Key, tuple[int, ...]]]:
-    whole, groups = arranged(tables["t"], statement.layout)
-    layout = statement.layout
+    layout, table = statement.layout, tables["t"]
+    if layout.clustered:
+        table = clustered(table)
     if layout.few:
-        # Which rows pass is a set: the engine may give them in any order, and does after a list behind IN.
-        passing = f"SELECT {PLACE_COLUMN} FROM t WHERE {layout.filter}"  # noqa: S608 (our own SQL)
-        places = _executed(connection, passing, {"t": placed(whole)}, "fetchnumpy")[PLACE_COLUMN]
-        whole = with_kept(whole, places, layout.few)
-    rows = _executed(connection, statement.sql, {**tables, "t": whole}, "fetchall")
+        table = few_rows(table, layout, _passing(connection, table, layout.filter) if layout.filter else None)
+    table, groups = numbered(table, layout)
+    rows = _executed(connection, statement.sql, {**tables, "t": table}, "fetchall")
     width = statement.width
     if groups is None:
-        return ((row[:width], tuple(map(int, row[width:]))) for row in rows)
-    # One number stands for the texts of all groups; a place in a histogram may follow.
-    width -= len(statement.layout.groups) - 1
-    known = {number: groups.key(number) for number in {row[0] for row in rows}}
-    return ((known[row[0]] + row[1:width], tuple(map(int, row[width:]))) for row in rows)
+        return ((row[:width], row[width:]) for row in rows)
+    # One number stands for several texts; a place in a histogram may follow.
+    width -= groups.width - 1
+    keys = groups.keys([row[0] for row in rows])
+    if width == 1:
+        return ((key, row[1:]) for key, row in zip(keys, rows, strict=True))
+    return ((key + row[1:width], row[width:]) for key, row in zip(keys, rows, strict=True))
+
+
+def _passing(connection: Any, table: pa.Table, condition: str) -> Any:
+    """Return where the rows stand that pass a filter, in any order.
+
+    Which rows pass is a set: the engine may give them in any order, and does after a list behind IN.
+    """
+    passing = f"SELECT {PLACE_COLUMN} FROM t WHERE {condition}"  # noqa: S608 (our own SQL)
+    return _executed(connection, passing, {"t": placed(table)}, "fetchnumpy")[PLACE_COLUMN]
 
 
 def _executed(connection: Any, sql: str, tables: Mapping[str, pa.Table], fetch: str) -> Any:

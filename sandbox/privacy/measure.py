@@ -12,7 +12,7 @@ from sandbox.errors import CanonicalError, ReplayMismatchError
 from sandbox.model.canonical import canonical_release_bytes
 from sandbox.model.question import Answer
 from sandbox.privacy.fit import check_choice, check_fit
-from sandbox.privacy.keys import TOTAL, Key, join_key, parse_key, split_key
+from sandbox.privacy.keys import TOTAL, Key, join_key, join_keys, parse_key
 from sandbox.privacy.margins import total_keys, with_totals
 from sandbox.privacy.noise import NoiseSource
 from sandbox.privacy.partials import Partials
@@ -36,14 +36,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """One group: its exact vector (`vectors.py`), and the noise of each of its entries."""
+    """One group: its exact vector, the entries that it makes (`vectors.py`), and the noise of each of them."""
 
     key: Key
     exact: Vector
+    entries: Vector
     noise: Vector
 
-    def noisy(self, plan: Plan) -> NoisyCell:
-        return NoisyCell(self.key, tuple(map(add, _all_held(entries(plan, self.exact)), self.noise)))
+    def noisy(self) -> NoisyCell:
+        return NoisyCell(self.key, tuple(map(add, self.entries, self.noise)))
 
 
 def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Profile | None = None) -> Measured:
@@ -68,20 +69,25 @@ def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Prof
         cells = _noisy_private(plan, partials, noise)
     else:
         cells = _noisy_public(plan, partials, noise)
-    answer = release_answer(plan, [cell.noisy(plan) for cell in cells], profile)
+    answer = release_answer(plan, [cell.noisy() for cell in cells], profile)
     sealed = {
         "v": SEALED_VERSION,
         "plan": digest,
         "partials": partials.digest(),
-        "candidates": str(len({key[: len(plan.keys)] for key in partials.cells})),
+        "candidates": str(_candidates(plan, partials)),
         "profile": None if profile is None else profile.to_record(),
         "cells": [
-            {"key": list(c.key), "exact": [str(e) for e in c.exact], "noise": [str(n) for n in c.noise]} for c in cells
+            {"key": list(c.key), "exact": list(map(str, c.exact)), "noise": list(map(str, c.noise))} for c in cells
         ],
     }
     if plan.choice is not None:
         sealed["scores"] = [str(score) for score in scores]
     return Measured(answer, sealed)
+
+
+def _candidates(plan: Plan, partials: Partials) -> int:
+    """Return how many groups have rows."""
+    return len({key[:-1] for key in partials.cells} if plan.histograms else partials.cells)
 
 
 def public_keys(plan: Plan) -> list[Key]:
@@ -133,14 +139,15 @@ def _noisy_private(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_
     assert plan.threshold is not None
     first = plan.statistics[0]
     found = gather(plan, partials)
-    counts = {join_key(key): _held(amounts[0]) for key, amounts in found.items() if amounts[0] > 0}
+    key_of = dict(zip(join_keys(found), found, strict=True))
+    counts = {text: _held(found[key][0]) for text, key in key_of.items() if found[key][0] > 0}
     released = noise.thresholded(counts, sigma=first.sigma, threshold=plan.threshold, rho=first.rho)
     texts = sorted(released)
-    keys = [split_key(text, len(plan.keys)) for text in texts]
+    keys = [key_of[text] for text in texts]
     exact = [_all_held(found[key]) for key in keys]
     cells = _with_noise(plan, keys, exact, noise, first=1)
     return [
-        _Cell(cell.key, cell.exact, (released[text] - cell.exact[0], *cell.noise))
+        _Cell(cell.key, cell.exact, cell.entries, (released[text] - cell.exact[0], *cell.noise))
         for text, cell in zip(texts, cells, strict=True)
     ]
 
@@ -168,7 +175,7 @@ def _with_noise(
         for index in range(len(keys)):
             drawn[index] += changes[index * width : (index + 1) * width]
         start += width
-    return [_Cell(key, vector, tuple(row)) for key, vector, row in zip(keys, exact, drawn, strict=True)]
+    return [_Cell(k, vector, row, tuple(d)) for k, vector, row, d in zip(keys, exact, whole, drawn, strict=True)]
 
 
 def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str, Any]) -> None:
@@ -205,7 +212,7 @@ def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str,
             raise _mismatch("the sealed totals are not the sums of their cells", "totals")
         if exact.digest() != sealed["partials"]:
             raise _mismatch("the sealed integers are not those that their digest names", "partials")
-    expected = release_answer(plan, [cell.noisy(plan) for cell in cells], profile).to_record()
+    expected = release_answer(plan, [cell.noisy() for cell in cells], profile).to_record()
     _compare(plan, expected, answer_record)
 
 
@@ -255,8 +262,8 @@ def _parse_sealed(plan: Plan, sealed: dict[str, Any]) -> tuple[list[_Cell], int,
         raise _mismatch("the sealed record belongs to another plan", "plan")
     types = [key.type for key in plan.keys]
     try:
-        cells = [
-            _Cell(
+        parts = [
+            (
                 tuple(cell["key"]) if plan.rolled else parse_key(cell["key"], types),
                 tuple(_integer(amount) for amount in cell["exact"]),
                 tuple(_integer(amount) for amount in cell["noise"]),
@@ -268,8 +275,9 @@ def _parse_sealed(plan: Plan, sealed: dict[str, Any]) -> tuple[list[_Cell], int,
     except (CanonicalError, KeyError, TypeError, ValueError) as error:
         raise _mismatch("the sealed record is malformed", "sealed") from error
     width, drawn = vector_width(plan), len(plan.entry_sigmas())
-    if any(len(cell.exact) != width or len(cell.noise) != drawn for cell in cells):
+    if any(len(exact) != width or len(noise) != drawn for _, exact, noise in parts):
         raise _mismatch("the sealed cells have the wrong width", "sealed")
+    cells = [_Cell(key, exact, _all_held(entries(plan, exact)), noise) for key, exact, noise in parts]
     if candidates < len(cells) and plan.key_mode is KeyMode.PRIVATE:
         raise _mismatch("more keys were released than there were", "candidates")
     return cells, candidates, profile

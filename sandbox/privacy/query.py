@@ -273,6 +273,11 @@ class Settings:
     top: bool = False
     consistent: bool = False
 
+    @property
+    def changes_values(self) -> bool:
+        """Whether a value may be shown otherwise than it was found (`showing.py`)."""
+        return self.suppress is not None or self.nonnegative or self.rounded
+
     def to_record(self) -> dict[str, Any]:
         """Return the settings as a canonical record."""
         return {
