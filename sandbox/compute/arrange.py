@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ WIDEST = 2**62
 
 _SLICE = 1 << 17
 """Rows that are looked at together, so that what is computed of them stays near the processor."""
+
+_MANY = 1 << 23
+"""Places of tables up to so many rows are made once."""
 
 Numbers = npt.NDArray[Any]
 
@@ -71,8 +75,14 @@ def clustered(table: pa.Table) -> pa.Table:
 
 def placed(table: pa.Table) -> pa.Table:
     """Return a table with the place of each row beside it, so that rows can be told whatever order they come in."""
-    of = np.int32 if len(table) < 2**31 else np.int64
-    return table.append_column(PLACE_COLUMN, pa.array(np.arange(len(table), dtype=of)))
+    if len(table) <= _MANY:
+        return table.append_column(PLACE_COLUMN, _places().slice(0, len(table)))
+    return table.append_column(PLACE_COLUMN, pa.array(np.arange(len(table), dtype=np.int64)))
+
+
+@cache
+def _places() -> pa.Array:
+    return pa.array(np.arange(_MANY, dtype=np.int32))
 
 
 def few_rows(table: pa.Table, layout: Layout, places: Numbers | None = None) -> pa.Table:

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, batches, clustered, few_rows, numbered, placed
+from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, Groups, batches, clustered, few_rows, numbered, placed
 from sandbox.compute.paired import Pair
 from sandbox.errors import VaultError
 from sandbox.privacy.keys import Key
@@ -189,22 +189,31 @@ def _needed(table: pa.Table, columns: Sequence[str]) -> pa.Table:
 def _run(
     connection: Any, statement: Statement, tables: Mapping[str, pa.Table]
 ) -> Iterator[tuple[Key, tuple[int, ...]]]:
-    layout, table = statement.layout, tables["t"]
-    if layout.clustered:
-        table = clustered(table)
-    if layout.few:
-        table = few_rows(table, layout, _passing(connection, table, layout.filter) if layout.filter else None)
-    table, groups = numbered(table, layout)
+    table, groups = _arranged(connection, tables["t"], statement.layout)
     rows = _executed(connection, statement.sql, {**tables, "t": table}, "fetchall")
     width = statement.width
     if groups is None:
-        return ((row[:width], row[width:]) for row in rows)
+        return ((row[:width], _amounts(row[width:])) for row in rows)
     # One number stands for several texts; a place in a histogram may follow.
     width -= groups.width - 1
     keys = groups.keys([row[0] for row in rows])
-    if width == 1:
-        return ((key, row[1:]) for key, row in zip(keys, rows, strict=True))
-    return ((key + row[1:width], row[width:]) for key, row in zip(keys, rows, strict=True))
+    return ((key + row[1:width], _amounts(row[width:])) for key, row in zip(keys, rows, strict=True))
+
+
+def _amounts(found: tuple[Any, ...]) -> tuple[int, ...]:
+    return (int(found[0]),) if len(found) == 1 else tuple(map(int, found))
+
+
+def _arranged(connection: Any, table: pa.Table, layout: Layout) -> tuple[pa.Table, Groups | None]:
+    """Return a partition as a layout asks, and what its numbers stand for."""
+    if layout.clustered:
+        table = clustered(table)
+    places = _passing(connection, table, layout.filter) if layout.filter else None
+    try:
+        return numbered(few_rows(table, layout, places) if layout.few else table, layout)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        # A column of another type than the plan's; the words of the error may hold values.
+        raise engine_failed() from None
 
 
 def _passing(connection: Any, table: pa.Table, condition: str) -> Any:

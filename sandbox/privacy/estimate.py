@@ -21,13 +21,15 @@ from fractions import Fraction
 
 from sandbox.model.question import Cell
 from sandbox.privacy import jet as jets
+from sandbox.privacy import means
 from sandbox.privacy.jet import Jet, Z, root_up
 from sandbox.privacy.keys import whole_cell
 from sandbox.privacy.quantile import QuantilePlacer
 from sandbox.privacy.query import AggregateKind, Formula, FormulaOp
 from sandbox.privacy.statistics import Estimate, Moment
+from sandbox.privacy.value import LARGEST, MISSING, Value
 
-__all__ = ["MISSING", "Value", "Z", "as_cell", "as_float", "root_up", "value_of", "valuer_of"]
+__all__ = ["Z", "as_cell", "as_float", "root_up", "value_of", "valuer_of"]
 
 INTEGERS = {AggregateKind.COUNT, AggregateKind.UNITS, AggregateKind.DISTINCT}
 """What is a whole number."""
@@ -35,21 +37,6 @@ _LINEAR = {*INTEGERS, AggregateKind.SUM}
 
 _KNOWN = 10
 """A count or mean is known well where its noise is below one part in this many, of itself or of its range."""
-_LARGEST = 10**300
-"""Beyond this a value does not fit a float, and is not given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """One value of an answer, exact, with its error; all None where it cannot be given."""
-
-    amount: Fraction | None
-    standard_error: Fraction | None
-    lower: Fraction | None
-    upper: Fraction | None
-
-
-MISSING = Value(None, None, None, None)
 
 
 def value_of(
@@ -65,7 +52,7 @@ def _as_value(found: Jet | None, sigmas: Sequence[Fraction]) -> Value:
     lower, upper = jets.interval_of(found, sigmas)
     value = Value(found.amount, jets.error_of(found, sigmas), lower, upper)
     parts = (value.amount, value.standard_error, value.lower, value.upper)
-    return value if all(part is not None and abs(part) < _LARGEST for part in parts) else MISSING
+    return value if all(part is not None and abs(part) < LARGEST for part in parts) else MISSING
 
 
 def valuer_of(
@@ -78,6 +65,9 @@ def valuer_of(
     if estimate.kind is AggregateKind.QUANTILE:
         placer = _placer(estimate, sigmas)
         return lambda noisy: _as_value(_quantile(estimate, noisy, placer), sigmas)
+    if estimate.kind is AggregateKind.MEAN:
+        quick = means.mean_valuer(estimate, sigmas)
+        return lambda noisy: quick(noisy) or value_of(formula, estimates, noisy, sigmas)
     if estimate.kind not in _LINEAR:
         return lambda noisy: value_of(formula, estimates, noisy, sigmas)
     return _linear_valuer(estimate, sigmas)
@@ -88,7 +78,7 @@ def _linear_valuer(estimate: Estimate, sigmas: Sequence[Fraction]) -> Callable[[
     error, (low, high) = jets.error_of(found, sigmas), jets.interval_of(found, sigmas)
     total, count, weight = estimate.sum, estimate.count, 1 if estimate.sum is None else estimate.centre
     # Far within what a float holds, whatever the interval adds.
-    near = int(_LARGEST / estimate.resolution) // 4 if max(error, abs(low), abs(high)) < _LARGEST // 4 else 0
+    near = int(LARGEST / estimate.resolution) // 4 if max(error, abs(low), abs(high)) < LARGEST // 4 else 0
     # Everything over one denominator, so that a cell costs whole additions.
     below = math.lcm(estimate.resolution.denominator, low.denominator, high.denominator)
     step, lower, upper = (int(part * below) for part in (estimate.resolution, low, high))
@@ -100,7 +90,7 @@ def _linear_valuer(estimate: Estimate, sigmas: Sequence[Fraction]) -> Callable[[
             return Value(_over(scaled, below), error, _over(scaled + lower, below), _over(scaled + upper, below))
         amount = steps * estimate.resolution
         parts = (amount, error, amount + low, amount + high)
-        return Value(*parts) if all(abs(part) < _LARGEST for part in parts) else MISSING
+        return Value(*parts) if all(abs(part) < LARGEST for part in parts) else MISSING
 
     return value
 

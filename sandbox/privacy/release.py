@@ -15,7 +15,7 @@ from sandbox.model.job import CellKind
 from sandbox.model.question import Answer, AnswerColumn, Cell, ColumnRole
 from sandbox.privacy.algebra import DateType, NumberType
 from sandbox.privacy.calendar import parse_day
-from sandbox.privacy.estimate import INTEGERS, Value, as_cell, as_float, valuer_of
+from sandbox.privacy.estimate import INTEGERS, as_cell, as_float, valuer_of
 from sandbox.privacy.keys import TOTAL, Key, KeyText, key_cell, key_cell_kind, sort_value
 from sandbox.privacy.margins import Noisy, consistent
 from sandbox.privacy.notes import answer_notes
@@ -23,6 +23,7 @@ from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
 from sandbox.privacy.query import Condition, ConditionOp, Order, Slot
 from sandbox.privacy.showing import shown
+from sandbox.privacy.value import Value
 
 _Part = TypeVar("_Part")
 

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from sandbox.errors import CanonicalError
 from sandbox.model.canonical import canonical_bytes
-from sandbox.privacy.estimate import MISSING, value_of, valuer_of
+from sandbox.model.loss import PrivacyLoss
+from sandbox.privacy.estimate import value_of, valuer_of
 from sandbox.privacy.histogram import BRANCHING, level_counts, levels_of, tree_counts
 from sandbox.privacy.keys import join_key, join_keys
 from sandbox.privacy.layout import Layout
 from sandbox.privacy.partials import Partials
+from sandbox.privacy.value import MISSING
 from tests.support import privacy_world as world
 
 QUESTIONS = (
@@ -23,14 +25,17 @@ QUESTIONS = (
     "SELECT COUNT(*) AS n, SUM(cost) AS s, AVG(cost) AS m, COUNT(cost) AS c FROM visits",
     "SELECT COUNT(DISTINCT district) AS d, SUM(age) * 2 AS s FROM visits",
     "SELECT MEDIAN(age) AS m, QUANTILE_CONT(age, 0.9) AS q FROM visits",
+    "SELECT AVG(delta) AS m, AVG(age) AS f FROM visits SETTINGS weights = (3, 1)",
 )
 
 
-@given(st.sampled_from(QUESTIONS), st.data())
-def test_one_error_for_all_cells_is_the_error_of_each(sql, data):
-    plan = world.plan(sql)
+@given(st.sampled_from(QUESTIONS), st.sampled_from([Fraction(1, 50), Fraction(10)]), st.data())
+def test_what_is_found_once_for_all_cells_is_what_each_gives(sql, rho, data):
+    plan = world.plan(sql, loss=PrivacyLoss(rho, Fraction(1, 10**6)))
     sigmas = plan.entry_sigmas()
-    amount = st.integers(-(2**62), 2**62) | st.fractions() | st.integers(-(10**310), 10**310)
+    amount = (
+        st.integers(-1000, 10**4) | st.integers(-(2**62), 2**62) | st.fractions() | st.integers(-(10**310), 10**310)
+    )
     noisy = data.draw(st.lists(amount, min_size=len(sigmas), max_size=len(sigmas)))
     for formula in plan.formulas:
         expected = value_of(formula, plan.estimates, noisy, sigmas)
