@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sandbox.privacy.algebra import NumberType, Op, TextType, column_names
+from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.influence import influence_of
 from sandbox.privacy.layout import FIRST_COLUMN, GROUP_COLUMN, PLAIN, Bins, Layout
@@ -257,7 +258,8 @@ def _value(query: CheckedQuery, statistic: Statistic) -> str:
         return f"(NOT {render_is_null(argument)})"
     of = argument.type
     assert isinstance(of, NumberType)
-    assert max(abs(of.lower), abs(of.upper), of.upper - of.lower) * query.max_rows < 2**62
+    if max(abs(of.lower), abs(of.upper), of.upper - of.lower) * query.max_rows >= 2**62:
+        raise broken_guard("a total could grow beyond 62 bits")
     # A plain column is clamped where it is read; anything else once more here, whatever its interval promises.
     clamped = render(argument) if argument.op is Op.COLUMN else clamp(render(argument), of)
     centred = clamped if statistic.centre == 0 else f"({clamped} - {integer(statistic.centre)})"

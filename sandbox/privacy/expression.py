@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NoReturn
 from sqlglot import exp
 
 from sandbox.errors import BoundError, ExactError, QueryError
-from sandbox.model.description import DatasetDescription
+from sandbox.model.description import DatasetDescription, sealed_text
 from sandbox.model.exact import parse_exact
 from sandbox.privacy import build
 from sandbox.privacy.algebra import DateType, Expr, Op, TextType
@@ -232,6 +232,8 @@ class Translator:
             raise self.text.refusal(
                 node, "unknown_value", f"`{expr.value[:64]}` is not one of the column's values", f"they are {some}"
             )
+        if other.op is Op.COLUMN and (plain := sealed_text(expr.value)) != expr.value:
+            raise self.text.refusal(node, "unknown_value", "texts are sealed without spaces around", f"write '{plain}'")
         return expr
 
     def _logic(self, node: exp.Expr) -> Expr:

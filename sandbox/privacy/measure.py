@@ -12,6 +12,7 @@ from sandbox.errors import CanonicalError, ReplayMismatchError
 from sandbox.model.canonical import canonical_release_bytes
 from sandbox.model.question import Answer
 from sandbox.privacy.fit import check_choice, check_fit
+from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.keys import TOTAL, Key, join_key, join_keys, parse_key
 from sandbox.privacy.margins import total_keys, with_totals
 from sandbox.privacy.noise import NoiseSource
@@ -170,7 +171,8 @@ def _with_noise(
                 sensitivity_squared=planned.statistic.sensitivity_squared,
                 rho=planned.rho,
             )
-        assert len(noisy) == len(values)
+        if len(noisy) != len(values):
+            raise broken_guard("some statistics were given no noise")
         changes = list(map(sub, noisy, values))
         for index in range(len(keys)):
             drawn[index] += changes[index * width : (index + 1) * width]

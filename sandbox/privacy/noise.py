@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.mechanism import (
     Threshold,
     gaussian_measurement,
@@ -52,10 +53,11 @@ class OpenDpNoise:
             sensitivity_squared: the square of the L2 distance that neighbouring tables move `values` at most.
             rho: what it may cost.
 
-        Privacy: rho-zCDP; asserted with OpenDP's map before a draw.
+        Privacy: rho-zCDP; checked with OpenDP's map before a draw, or `privacy.guard`.
         """
         measurement = gaussian_measurement(_as_float(sigma))
-        assert Fraction(measurement.map(sqrt_up(Fraction(sensitivity_squared)))) <= rho
+        if Fraction(measurement.map(sqrt_up(Fraction(sensitivity_squared)))) > rho:
+            raise broken_guard("the noise of a statistic is too little for its share of the loss")
         if not values:
             return []
         return [int(value) for value in measurement(np.asarray(values, dtype=np.int64))]
@@ -71,11 +73,11 @@ class OpenDpNoise:
             threshold: the least noisy count, and the delta that it keeps.
             rho: what it may cost.
 
-        Privacy: rho-zCDP but for a chance of delta; asserted with OpenDP's map before a draw.
+        Privacy: rho-zCDP but for a chance of delta; checked with OpenDP's map before a draw, or `privacy.guard`.
         """
         spent_rho, spent_delta = threshold_loss(sigma, threshold)
-        assert spent_rho <= rho
-        assert spent_delta <= threshold.delta
+        if spent_rho > rho or spent_delta > threshold.delta:
+            raise broken_guard("the threshold of private keys is too low for the loss")
         if not counts:
             return {}
         measurement = threshold_measurement(_as_float(sigma), threshold.value)
@@ -90,14 +92,16 @@ class OpenDpNoise:
             scale: of the noise, a 64-bit float.
             rho: what it may cost.
 
-        Privacy: rho-zCDP; asserted with OpenDP's map before a draw.
+        Privacy: rho-zCDP; checked with OpenDP's map before a draw, or `privacy.guard`.
         """
         measurement = top_measurement(_as_float(scale), count)
-        assert Fraction(measurement.map(1)) <= rho
+        if Fraction(measurement.map(1)) > rho:
+            raise broken_guard("the noise of a choice is too little for its share of the loss")
         return [int(place) for place in measurement(np.asarray(scores, dtype=np.int64))]
 
 
 def _as_float(sigma: Fraction) -> float:
     scale = float(sigma)
-    assert Fraction(scale) == sigma
+    if Fraction(scale) != sigma:
+        raise broken_guard("a scale of noise is not a 64-bit float")
     return scale

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from json.encoder import encode_basestring
-from operator import add
 from types import MappingProxyType
 from typing import Any
 
@@ -72,5 +71,4 @@ def add_partials(plan: Digest, parts: Iterable[Iterable[tuple[Key, tuple[int, ..
 
 
 def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
-    assert len(one) == len(other)
-    return (one[0] + other[0],) if len(one) == 1 else tuple(map(add, one, other))
+    return tuple(a + b for a, b in zip(one, other, strict=True))

@@ -18,6 +18,7 @@ from sandbox.model.loss import PrivacyLoss
 from sandbox.model.unit import ContributionBound, OtherUnit
 from sandbox.privacy.algebra import ValueType
 from sandbox.privacy.bounding import bounding_sql
+from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.influence import influence_of
 from sandbox.privacy.keys import KeyText
@@ -256,7 +257,8 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         )
         planned[0] = replace(planned[0], sigma=sigma)
     bounded = bounding_sql(query, chosen.statistics, chosen.histograms)
-    assert sum(statistic.rho for statistic in planned) + (0 if choice is None else choice.rho) <= loss.rho
+    if sum(statistic.rho for statistic in planned) + (0 if choice is None else choice.rho) > loss.rho:
+        raise broken_guard("the statistics of a question cost more than its loss")
     binned = [statistic.histogram is not None for statistic in chosen.statistics]
     assert binned == sorted(binned), "scalars stand first"
     return Plan(

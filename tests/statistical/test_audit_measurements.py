@@ -15,6 +15,7 @@ from functools import cache
 
 import pytest
 
+from sandbox.errors import PrivacyError
 from sandbox.model.loss import PrivacyLoss
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.partials import Partials
@@ -219,10 +220,10 @@ def test_with_more_draws_the_attacker_comes_near_to_the_claim(name):
 
 
 def test_a_mechanism_of_its_own_would_not_pass_the_maps_of_opendp():
-    """The noise itself asserts the claim before a draw, so most canaries never run: they have to cheat twice."""
+    """The noise itself checks the claim before a draw, so most canaries never run: they have to cheat twice."""
     plan = planned("count")
     statistic = plan.statistics[0]
-    with pytest.raises(AssertionError):
+    with pytest.raises(PrivacyError, match="too little"):
         OpenDpNoise().gaussian(
             [0],
             sigma=statistic.sigma / 2,
