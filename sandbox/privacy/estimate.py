@@ -160,7 +160,8 @@ def _mean(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[
 def _quantile(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
     assert estimate.tree is not None
     assert estimate.fraction is not None
-    placed = QuantilePlacer(estimate.tree, estimate.fraction, sigmas, Z).place([int(amount) for amount in noisy])
+    leaf = None if estimate.leaf is None else int(noisy[estimate.leaf])
+    placed = QuantilePlacer(estimate.tree, estimate.fraction, sigmas, Z).place([int(amount) for amount in noisy], leaf)
     if placed is None:
         return None
     error = (placed.upper - placed.lower) / (2 * Z)

@@ -57,8 +57,13 @@ class QuantilePlacer:
         limits = [whole + math.isqrt(v * square.numerator // square.denominator) for v in variances]
         self._limits = [*limits[: tree.leaves], limits[-1]]
 
-    def place(self, noisy: Sequence[int]) -> Placed | None:
-        """Return where the quantile of one cell lies, or None where the fitted number of rows is not positive."""
+    def place(self, noisy: Sequence[int], leaf: int | None = None) -> Placed | None:
+        """Return where the quantile of one cell lies, or None where the fitted number of rows is not positive.
+
+        Args:
+            noisy: the noisy integers of the cell.
+            leaf: the value's leaf, where something else has chosen it (`chosen_quantile.py`); the interval holds it.
+        """
         tree = self._tree
         levels = [list(noisy[start : start + BRANCHING**level]) for level, start in enumerate(tree.starts, start=1)]
         below = [0, *accumulate(fitted_leaves(levels))]
@@ -68,12 +73,12 @@ class QuantilePlacer:
         part, whole = self._fraction.numerator, self._fraction.denominator
         # The end of the last used leaf is the end of all rows.
         above = [whole * prefix - part * total for prefix in (*below[: tree.leaves], total)]
-        return self._placed(above)
+        return self._placed(above, leaf)
 
-    def _placed(self, above: Sequence[int]) -> Placed:
+    def _placed(self, above: Sequence[int], leaf: int | None) -> Placed:
         tree, limits = self._tree, self._limits
         possible = [i for i in range(tree.leaves) if above[i] <= limits[i] and above[i + 1] >= -limits[i + 1]]
-        place = min(sum(excess < 0 for excess in above[1:-1]), tree.leaves - 1)
+        place = min(sum(excess < 0 for excess in above[1:-1]), tree.leaves - 1) if leaf is None else leaf
         share = Fraction(1, 2)
         if above[place] < 0 < above[place + 1]:
             share = Fraction(-above[place], above[place + 1] - above[place])
