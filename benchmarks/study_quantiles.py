@@ -1,26 +1,28 @@
-"""A median by the noisy tree beside one by report-noisy-max over the same 1024 candidates (ADR 0014); not a bar.
+"""A quantile read from the noisy tree beside one chosen by report-noisy-max, for the same loss (ADR 0014); not a bar.
 
-Run it with `python benchmarks/study_quantiles.py`; a minute on a quiet machine.  Data is made here, nothing is private.
+Both go the way of the engine: `tree` has the whole loss; `chosen` has half for the choice and half for the tree that
+gives its interval.  Run it with `python benchmarks/study_quantiles.py`; some minutes on a quiet machine.  Data is made
+here, nothing is private.
 """
 
+import argparse
 import math
 from fractions import Fraction
 
 import numpy as np
-import opendp.prelude as dp
 
+from sandbox.privacy.chosen_quantile import SHARE, LeafChoice, choose_leaves
 from sandbox.privacy.histogram import Tree, level_counts, levels_of
-from sandbox.privacy.mechanism import gaussian_sigma
+from sandbox.privacy.mechanism import choice_scale, gaussian_sigma
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.quantile import QuantilePlacer
 
-LEAVES, RUNS, HALF = 1024, 25, Fraction(1, 2)
-NOISE, DRAW = OpenDpNoise(), np.random.default_rng(1)
-dp.enable_features("contrib")
+LEAVES, Z = 1024, Fraction(196, 100)
+NOISE = OpenDpNoise()
 
 
-def by_tree(counts, rho, rows):
-    """Return where the tree puts the median, and the half-width of its interval."""
+def by_tree(counts, fraction, rho, rows, leaf=None):
+    """Return where the tree puts a quantile, or the leaf that was chosen, and the half-width of its interval."""
     levels = levels_of(LEAVES)
     sigma = gaussian_sigma(rows**2, rho / levels)
     starts, noisy = [], []
@@ -29,22 +31,18 @@ def by_tree(counts, rho, rows):
         exact = level_counts(counts, level)
         noisy += NOISE.gaussian(exact, sigma=sigma, sensitivity_squared=rows**2, rho=rho / levels)
     tree = Tree(tuple(starts), LEAVES, 0, LEAVES - 1, 1, Fraction(1))
-    placed = QuantilePlacer(tree, HALF, [sigma] * len(noisy), Fraction(196, 100)).place(noisy)
-    return (
-        (LEAVES / 2, LEAVES / 2) if placed is None else (float(placed.amount), float(placed.upper - placed.lower) / 2)
-    )
+    placed = QuantilePlacer(tree, fraction, [sigma] * len(noisy), Z).place(noisy, leaf)
+    if placed is None:
+        return LEAVES / 2, LEAVES / 2
+    return float(placed.amount), float(placed.upper - placed.lower) / 2
 
 
-def by_noisy_max(below, total, rho, rows):
-    """Return the candidate whose |2 below - n| is least with noise; a unit moves each score by `rows` at most."""
-    measurement = dp.m.make_noisy_max(
-        dp.vector_domain(dp.atom_domain(T="i64")),
-        dp.linf_distance(T="i64"),
-        dp.zero_concentrated_divergence(),
-        scale=2 * rows / math.sqrt(8 * float(rho)),
-        negate=True,
-    )
-    return measurement(np.abs(2 * below - total).astype(np.int64))
+def by_choice(counts, fraction, rho, rows):
+    """Return the chosen leaf and the half-width of its interval."""
+    sensitivity = rows * max(fraction.numerator, fraction.denominator - fraction.numerator)
+    choice = LeafChoice(fraction, LEAVES, sensitivity, rho * SHARE, choice_scale(sensitivity, rho * SHARE))
+    (leaf,) = choose_leaves(choice, [counts], NOISE)
+    return by_tree(counts, fraction, rho * (1 - SHARE), rows, leaf)
 
 
 def rms(errors):
@@ -52,23 +50,34 @@ def rms(errors):
     return math.sqrt(float(np.mean(np.square(errors))))
 
 
+def cells(draw):
+    """Yield `(rows, name, values)`: what is asked of."""
+    for size in (300, 1000, 10_000, 100_000):
+        yield size, "uniform", draw.integers(0, LEAVES, size)
+        yield size, "lognormal", np.minimum(LEAVES - 1, draw.lognormal(4, 1, size).astype(int))
+
+
 def main():
     """Print the table."""
-    print("rows in the cell | values | rho | rows a unit | error: tree, noisy max | half-width of the tree's interval")
-    for size in (300, 1000, 10_000, 100_000):
-        for values in ("uniform", "lognormal"):
-            found = DRAW.integers(0, LEAVES, size) if values == "uniform" else DRAW.lognormal(4, 1, size)
-            counts = np.bincount(np.minimum(LEAVES - 1, found.astype(int)), minlength=LEAVES)
-            below = np.concatenate([[0], np.cumsum(counts)])[:-1]
-            truth = float(np.median(np.minimum(LEAVES - 1, found.astype(int))))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=25)
+    runs = parser.parse_args().runs
+    print(
+        f"root mean squared error in bins of {LEAVES}, {runs} runs; in brackets the median half-width of the interval"
+    )
+    print("rows in the cell | values | fraction | rho | rows a unit | tree | chosen | tree's error / chosen's")
+    for size, name, values in cells(np.random.default_rng(1)):
+        counts = np.bincount(values, minlength=LEAVES).tolist()
+        for fraction in (Fraction(1, 2), Fraction(9, 10)):
+            truth = float(np.quantile(values, float(fraction)))
             for rho in (Fraction(1, 20), Fraction(1, 2)):
                 for rows in (1, 10):
-                    trees = [by_tree(counts.tolist(), rho, rows) for _ in range(RUNS)]
-                    chosen = [by_noisy_max(below, size, rho, rows) - truth for _ in range(RUNS)]
-                    errors = rms([amount - truth for amount, _ in trees]), rms(chosen)
-                    half = float(np.median([half for _, half in trees]))
-                    head = f"{size:7d} | {values:9s} | {rho!s:4s} | {rows:2d}"
-                    print(f"{head} | {errors[0]:6.1f} {errors[1]:6.1f} | {half:6.1f}")
+                    ways = [[way(counts, fraction, rho, rows) for _ in range(runs)] for way in (by_tree, by_choice)]
+                    tree, chosen = (rms([amount - truth for amount, _ in way]) for way in ways)
+                    halves = [float(np.median([half for _, half in way])) for way in ways]
+                    ratio = tree / chosen if chosen else math.inf if tree else 1.0
+                    head = f"{size:7d} | {name:9s} | {fraction!s:4s} | {rho!s:4s} | {rows:2d}"
+                    print(f"{head} | {tree:6.1f} ({halves[0]:5.1f}) | {chosen:6.1f} ({halves[1]:5.1f}) | {ratio:5.1f}")
 
 
 if __name__ == "__main__":

@@ -76,6 +76,22 @@ class ThreadedNoise:
         """
         return self._source.top(scores, count=count, scale=scale, rho=rho)
 
+    def best(self, groups: Sequence[Sequence[int]], *, scale: Fraction, sensitivity: int, rho: Fraction) -> list[int]:
+        """Return for each group the place of the largest noisy score; groups are split over threads.
+
+        Privacy: rho-zCDP as a whole: each draw asserts OpenDP's map at the sensitivity over all groups.
+        """
+
+        def draw(piece: Sequence[Sequence[int]]) -> list[int]:
+            return self._source.best(piece, scale=scale, sensitivity=sensitivity, rho=rho)
+
+        if sum(map(len, groups)) <= PIECE:
+            return draw(groups)
+        size = -(-len(groups) // (4 * self._workers))
+        pieces = [groups[start : start + size] for start in range(0, len(groups), size)]
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="noise") as executor:
+            return [place for piece in executor.map(draw, pieces) for place in piece]
+
 
 def _piece_size(length: int, workers: int) -> int:
     # A few pieces a worker, so that a slow core does not hold up the others.

@@ -13,6 +13,7 @@ from sandbox.model.question import Question
 from sandbox.privacy import build
 from sandbox.privacy.aggregates import AggregateReader, bare, several_quantiles
 from sandbox.privacy.algebra import Expr, Op, column_names, present_columns
+from sandbox.privacy.chosen_quantile import check_chosen_quantile
 from sandbox.privacy.clauses import check_clauses
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
@@ -64,6 +65,8 @@ def check_question(question: Question, tables: Mapping[str, DatasetDescription])
         ) from None
     if settings.top:
         check_top(text, select, query)
+    if settings.quantile:
+        check_chosen_quantile(text, select, query)
     return query
 
 

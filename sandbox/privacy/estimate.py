@@ -175,7 +175,8 @@ def _placer(estimate: Estimate, sigmas: Sequence[Fraction]) -> QuantilePlacer:
 
 
 def _quantile(estimate: Estimate, noisy: Sequence[Fraction | int], placer: QuantilePlacer) -> Jet | None:
-    placed = placer.place([int(amount) for amount in noisy])
+    leaf = None if estimate.leaf is None else int(noisy[estimate.leaf])
+    placed = placer.place([int(amount) for amount in noisy], leaf)
     if placed is None:
         return None
     error = (placed.upper - placed.lower) / (2 * Z)

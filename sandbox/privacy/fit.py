@@ -7,6 +7,8 @@
 Noise that was scaled down, left out or drawn too large is found as soon as there are enough cells.  Draws that survived
 a threshold are a selection, so only the first test holds for them.
 
+Choices by report-noisy-max have tests of their own (`check_choice`, `check_leaves`).
+
 Source: Canonne, Kamath, Steinke 2020, proposition 25 and fact 18 (arXiv 2004.00010).
 """
 
@@ -16,10 +18,16 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
+
 from sandbox.errors import ReplayMismatchError
 
 FALSE_ALARM = 1e-9
 """The chance at most that noise which was drawn as planned is refused, for one whole answer."""
+
+_LOW_TILTS = tuple(2.0 ** (power / 2) for power in range(-10, 16))
+_HIGH_TILTS = tuple(-power / 16 for power in range(1, 16))
+"""Where Chernoff's bounds on choices are tried: far below what is due, and far above."""
 
 _HINT = "keep both records as evidence and look at who wrote them"
 
@@ -72,6 +80,35 @@ def check_choice(scores: Sequence[int], chosen: Sequence[int], scale: Fraction) 
         if max(scores[other] for other in left) - scores[place] > limit:
             raise ReplayMismatchError("a group was chosen that is too far behind", hint=_HINT, place=f"choice {index}")
         left.discard(place)
+
+
+def check_leaves(groups: Sequence[Sequence[int]], leaves: Sequence[int], scale: Fraction, *, share: int) -> None:
+    """Raise `ReplayMismatchError` where bins were chosen that report-noisy-max would hardly have chosen.
+
+    - Each choice, as in `check_choice`: one that is behind the best by `scale * ln(bins / alarm)` is chosen anywhere
+      with chance `alarm` at most, where the bins of all groups are counted.
+    - All choices together, from below and from above: Chernoff's bound on the sum of what they are behind.  With g the
+      gaps of a group's bins in scales and Z(s) the sum of exp(-s g), a choice has E[exp(-s g)] = Z(1 + s) / Z(1).
+
+    Args:
+        groups: for each group the scores of all bins.
+        leaves: the chosen place in each group.
+        scale: of the noise.
+        share: how many such checks share the false-alarm rate.
+    """
+    alarm = FALSE_ALARM / (3 * share)
+    gaps = [(max(scores) - np.array(scores, dtype=np.float64)) / float(scale) for scores in groups]
+    behind = [float(gap[leaf]) for gap, leaf in zip(gaps, leaves, strict=True)]
+    limit = math.log(max(1, sum(map(len, groups))) / alarm)
+    for index, found in enumerate(behind):
+        if found > limit:
+            raise ReplayMismatchError(
+                "a value was chosen that is too far from the wanted rank", hint=_HINT, place=f"cell {index}"
+            )
+    for tilt in (*_LOW_TILTS, *_HIGH_TILTS):
+        moment = sum(math.log(float(np.exp(-(1 + tilt) * g).sum()) / float(np.exp(-g).sum())) for g in gaps)
+        if tilt * math.fsum(behind) + moment < math.log(alarm):
+            raise ReplayMismatchError("the choices are not of their mechanism's size", hint=_HINT, place="leaves")
 
 
 def energy_limits(draws: int, sigma: float, alarm: float) -> tuple[float, float]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import add, sub
 from typing import Any
 
 from sandbox.errors import CanonicalError, ReplayMismatchError
 from sandbox.model.canonical import canonical_release_bytes
 from sandbox.model.question import Answer
-from sandbox.privacy.fit import check_choice, check_fit
+from sandbox.privacy.chosen_quantile import LeafChoice, choose_leaves, leaf_scores
+from sandbox.privacy.fit import check_choice, check_fit, check_leaves
 from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.keys import TOTAL, Key, join_key, join_keys, parse_key
 from sandbox.privacy.margins import total_keys, with_totals
@@ -70,7 +71,10 @@ def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Prof
         cells = _noisy_private(plan, partials, noise)
     else:
         cells = _noisy_public(plan, partials, noise)
-    answer = release_answer(plan, [cell.noisy() for cell in cells], profile)
+    leaves: list[int] = []
+    if plan.leaf_choice is not None:
+        leaves = choose_leaves(plan.leaf_choice, [cell.exact for cell in cells], noise)
+    answer = release_answer(plan, _released(plan, cells, leaves), profile)
     sealed = {
         "v": SEALED_VERSION,
         "plan": digest,
@@ -83,12 +87,22 @@ def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Prof
     }
     if plan.choice is not None:
         sealed["scores"] = [str(score) for score in scores]
+    if plan.leaf_choice is not None:
+        sealed["leaves"] = [str(leaf) for leaf in leaves]
     return Measured(answer, sealed)
 
 
 def _candidates(plan: Plan, partials: Partials) -> int:
     """Return how many groups have rows."""
     return len({key[:-1] for key in partials.cells} if plan.histograms else partials.cells)
+
+
+def _released(plan: Plan, cells: Sequence[_Cell], leaves: Sequence[int]) -> list[NoisyCell]:
+    """Return the noisy integers of every cell, with the chosen leaf of a quantile behind them where there is one."""
+    noisy = [cell.noisy() for cell in cells]
+    if plan.leaf_choice is None:
+        return noisy
+    return [replace(cell, noisy=(*cell.noisy, leaf)) for cell, leaf in zip(noisy, leaves, strict=True)]
 
 
 def public_keys(plan: Plan) -> list[Key]:
@@ -205,7 +219,7 @@ def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str,
             drawn=candidates if chosen else len(drawn),
             selected=chosen,
             place=f"statistic {index}",
-            share=len(plan.statistics) + (plan.choice is not None),
+            share=_checks(plan),
         )
     if plan.key_mode is not KeyMode.PRIVATE and plan.choice is None:
         found = {cell.key: cell.exact for cell in cells if TOTAL not in cell.key}
@@ -214,8 +228,14 @@ def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str,
             raise _mismatch("the sealed totals are not the sums of their cells", "totals")
         if exact.digest() != sealed["partials"]:
             raise _mismatch("the sealed integers are not those that their digest names", "partials")
-    expected = release_answer(plan, [cell.noisy() for cell in cells], profile).to_record()
+    leaves = [] if plan.leaf_choice is None else _checked_leaves(plan, plan.leaf_choice, cells, sealed)
+    expected = release_answer(plan, _released(plan, cells, leaves), profile).to_record()
     _compare(plan, expected, answer_record)
+
+
+def _checks(plan: Plan) -> int:
+    """Return how many checks share the rate of false alarms: one a statistic, and one of what was chosen."""
+    return len(plan.statistics) + (plan.choice is not None) + (plan.leaf_choice is not None)
 
 
 def _check_keys(plan: Plan, cells: Sequence[_Cell]) -> None:
@@ -254,10 +274,25 @@ def _check_chosen(plan: Plan, cells: Sequence[_Cell], sealed: dict[str, Any]) ->
     check_choice(scores, places, plan.choice.scale)
 
 
+def _checked_leaves(plan: Plan, choice: LeafChoice, cells: Sequence[_Cell], sealed: dict[str, Any]) -> list[int]:
+    """Return the chosen leaf of every cell, each one that the mechanism may choose among the sealed rows."""
+    try:
+        leaves = [_integer(leaf) for leaf in sealed["leaves"]]
+    except (TypeError, ValueError) as error:
+        raise _mismatch("the sealed record is malformed", "leaves") from error
+    if len(leaves) != len(cells) or any(not 0 <= leaf < choice.leaves for leaf in leaves):
+        raise _mismatch("the sealed leaves are not one public bin for each cell", "leaves")
+    scores = [leaf_scores(cell.exact, choice.fraction) for cell in cells]
+    check_leaves(scores, leaves, choice.scale, share=_checks(plan))
+    return leaves
+
+
 def _parse_sealed(plan: Plan, sealed: dict[str, Any]) -> tuple[list[_Cell], int, Profile | None]:
     fields = {"v", "plan", "partials", "candidates", "profile", "cells"}
     if plan.choice is not None:
         fields.add("scores")
+    if plan.leaf_choice is not None:
+        fields.add("leaves")
     if set(sealed) != fields or sealed["v"] != SEALED_VERSION:
         raise _mismatch("the sealed record has unknown or missing fields", "sealed")
     if sealed["plan"] != plan.digest():

@@ -152,6 +152,37 @@ def top_scale(count: int, rho: Fraction) -> Fraction:
     return Fraction(scale)
 
 
+def choice_measurement(scale: float) -> Any:
+    """Return OpenDP's report-noisy-max of one place among scores that a unit moves in any direction."""
+    return dp.m.make_noisy_max(
+        dp.vector_domain(dp.atom_domain(T="i64")),
+        dp.linf_distance(T="i64"),
+        dp.zero_concentrated_divergence(),
+        scale=scale,
+    )
+
+
+@cache
+def choice_scale(sensitivity: int, rho: Fraction) -> Fraction:
+    """Return the scale of a choice of one place among scores that a unit moves by at most `sensitivity`, up or down.
+
+    Raises:
+        BoundError: rho is not positive, or the noise would not fit 64 bits.
+
+    Privacy: scale**2 * 2 * rho >= sensitivity**2 exactly, and OpenDP's map at the sensitivity is at most rho
+    (`docs/proofs/chosen-quantile.md`).
+    """
+    square = Fraction(sensitivity**2) / (2 * rho) if rho > 0 else MAX_SIGMA**2
+    if square >= MAX_SIGMA**2:
+        raise BoundError(
+            "the noise would be beyond 58 bits", hint="spend more loss, or narrow the values", code="privacy.bound.loss"
+        )
+    scale = sqrt_up(square)
+    while Fraction(choice_measurement(scale).map(sensitivity)) > rho:
+        scale = math.nextafter(scale, math.inf)
+    return Fraction(scale)
+
+
 def threshold_loss(sigma: Fraction, threshold: Threshold) -> tuple[Fraction, Fraction]:
     """Return what a release of keys at a threshold costs: rho, and the chance of a failure.
 

@@ -15,6 +15,7 @@ import numpy as np
 from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.mechanism import (
     Threshold,
+    choice_measurement,
     gaussian_measurement,
     sqrt_up,
     threshold_loss,
@@ -38,6 +39,10 @@ class NoiseSource(Protocol):
 
     def top(self, scores: Sequence[int], *, count: int, scale: Fraction, rho: Fraction) -> list[int]:
         """Return the places of the `count` scores that are largest with noise of scale `scale`, largest first."""
+        ...
+
+    def best(self, groups: Sequence[Sequence[int]], *, scale: Fraction, sensitivity: int, rho: Fraction) -> list[int]:
+        """Return for each group the place of the score that is largest with noise of scale `scale`."""
         ...
 
 
@@ -98,6 +103,24 @@ class OpenDpNoise:
         if Fraction(measurement.map(1)) > rho:
             raise broken_guard("the noise of a choice is too little for its share of the loss")
         return [int(place) for place in measurement(np.asarray(scores, dtype=np.int64))]
+
+    def best(self, groups: Sequence[Sequence[int]], *, scale: Fraction, sensitivity: int, rho: Fraction) -> list[int]:
+        """Return for each group the place of the largest noisy score; the noisy scores themselves stay inside.
+
+        Args:
+            groups: one score for each public candidate.  One unit moves the scores of group g by at most d_g, in any
+                direction, where the sum of all d_g is at most `sensitivity`.
+            scale: of the noise, a 64-bit float.
+            sensitivity: a whole number.
+            rho: what the choices of all groups may cost together.
+
+        Privacy: rho-zCDP, since the sum of all d_g**2 is at most sensitivity**2; checked with OpenDP's map before a
+        draw, or `privacy.guard`.
+        """
+        measurement = choice_measurement(_as_float(scale))
+        if Fraction(measurement.map(sensitivity)) > rho:
+            raise broken_guard("the noise of a choice is too little for its share of the loss")
+        return [int(measurement(np.asarray(scores, dtype=np.int64))) for scores in groups]
 
 
 def _as_float(sigma: Fraction) -> float:

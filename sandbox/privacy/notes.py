@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from sandbox.privacy.chosen_quantile import choice_notes
 from sandbox.privacy.estimate import Z
 from sandbox.privacy.influence import limits_of
 from sandbox.privacy.plan import Plan
@@ -110,7 +111,7 @@ def key_notes(plan: Plan) -> list[str]:
                 f"{lean} or less"
             ),
         ]
-    notes = []
+    notes = [] if plan.leaf_choice is None else choice_notes(plan.leaf_choice)
     if plan.key_mode is KeyMode.PUBLIC:
         notes.append(f"all {plan.cells} groups of the public domain are shown, empty ones too")
     if not plan.settings.nonnegative and any(e.kind is not AggregateKind.MEAN for e in plan.estimates):

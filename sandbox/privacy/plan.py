@@ -18,6 +18,8 @@ from sandbox.model.loss import PrivacyLoss
 from sandbox.model.unit import ContributionBound, OtherUnit
 from sandbox.privacy.algebra import ValueType
 from sandbox.privacy.bounding import bounding_sql
+from sandbox.privacy.chosen_quantile import SHARE as LEAF_SHARE
+from sandbox.privacy.chosen_quantile import LeafChoice, with_leaf_choice
 from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.influence import influence_of
@@ -100,6 +102,7 @@ class Plan:
         settings: how the loss is split and how values are shown.
         second: the right side of a join, or None.
         choice: how the groups that are released are chosen, or None where all are.
+        leaf_choice: how the bin of a quantile is chosen, or None where it is read from the tree.
         others: further kinds of units that the noise covers too.
         rolled: whether totals over the last key, the last two, …, and all of them are measured besides.
     """
@@ -126,6 +129,7 @@ class Plan:
     settings: Settings = PLAIN_SETTINGS
     rolled: bool = False
     choice: Choice | None = None
+    leaf_choice: LeafChoice | None = None
     layout: Layout = PLAIN
     second: SecondTable | None = None
     others: tuple[OtherUnit, ...] = ()
@@ -206,6 +210,7 @@ class Plan:
             "settings": self.settings.to_record(),
             "second": None if self.second is None else self.second.to_record(),
             "choice": None if self.choice is None else self.choice.to_record(),
+            "leaf_choice": None if self.leaf_choice is None else self.leaf_choice.to_record(),
             "others": [other.to_record() for other in self.others],
             "rolled": self.rolled,
         }
@@ -236,15 +241,12 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query), influence)
     if query.settings.bounding is Bounding.RESCALE:
         chosen = replace(chosen, statistics=rescaled(chosen.statistics, query.max_rows))
-    choice: Choice | None = None
-    if query.settings.top:
-        choice = choice_of(query, _cells_about(query), loss.rho * SHARE)
-        # Of the chosen groups each unit may be in all.
-        chosen = replace(chosen, statistics=(replace(chosen.statistics[0], sensitivity_squared=choice.count),))
+    chosen, choice, leaf_choice = _with_choices(query, chosen, influence.rows, loss.rho)
+    choosing = sum((one.rho for one in (choice, leaf_choice) if one is not None), Fraction(0))
     if query.rolled:
         chosen = replace(chosen, statistics=rolled_statistics(chosen.statistics, len(query.keys) + 1))
     weights = statistic_weights(query, chosen)
-    share = (loss.rho - (0 if choice is None else choice.rho)) / sum(weights)
+    share = (loss.rho - choosing) / sum(weights)
     rhos = [share * weight for weight in weights]
     planned = [
         PlannedStatistic(statistic, rho, gaussian_sigma(statistic.sensitivity_squared, rho))
@@ -257,7 +259,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         )
         planned[0] = replace(planned[0], sigma=sigma)
     bounded = bounding_sql(query, chosen.statistics, chosen.histograms)
-    if sum(statistic.rho for statistic in planned) + (0 if choice is None else choice.rho) > loss.rho:
+    if sum(statistic.rho for statistic in planned) + choosing > loss.rho:
         raise broken_guard("the statistics of a question cost more than its loss")
     binned = [statistic.histogram is not None for statistic in chosen.statistics]
     assert binned == sorted(binned), "scalars stand first"
@@ -285,9 +287,28 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         second=query.second,
         layout=bounded.layout,
         choice=choice,
+        leaf_choice=leaf_choice,
         others=query.others,
         rolled=query.rolled,
     )
+
+
+def _with_choices(
+    query: CheckedQuery, chosen: Chosen, rows: int, rho: Fraction
+) -> tuple[Chosen, Choice | None, LeafChoice | None]:
+    """Return what is measured besides a choice by report-noisy-max, and the choice of groups or of a quantile's bin."""
+    if query.settings.top:
+        choice = choice_of(query, _cells_about(query), rho * SHARE)
+        # Of the chosen groups each unit may be in all.
+        return (
+            replace(chosen, statistics=(replace(chosen.statistics[0], sensitivity_squared=choice.count),)),
+            choice,
+            None,
+        )
+    if query.settings.quantile:
+        chosen, leaf_choice = with_leaf_choice(chosen, rows, rho * LEAF_SHARE)
+        return chosen, None, leaf_choice
+    return chosen, None, None
 
 
 def statistic_weights(query: CheckedQuery, chosen: Chosen) -> list[Fraction]:

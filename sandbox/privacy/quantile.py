@@ -66,8 +66,13 @@ class QuantilePlacer:
         self._limits = np.asarray(limits, dtype=object)
         self._short_limits = np.asarray([min(_WHOLE, limit) for limit in limits], dtype=np.int64)
 
-    def place(self, noisy: Sequence[int]) -> Placed | None:
-        """Return where the quantile of one cell lies, or None where the fitted number of rows is not positive."""
+    def place(self, noisy: Sequence[int], leaf: int | None = None) -> Placed | None:
+        """Return where the quantile of one cell lies, or None where the fitted number of rows is not positive.
+
+        Args:
+            noisy: the noisy integers of the cell.
+            leaf: the value's leaf, where something else has chosen it (`chosen_quantile.py`); the interval holds it.
+        """
         tree = self._tree
         levels = [noisy[start : start + BRANCHING**level] for level, start in enumerate(tree.starts, start=1)]
         part, whole = self._fraction.numerator, self._fraction.denominator
@@ -78,13 +83,13 @@ class QuantilePlacer:
             return None
         # The end of the last used leaf is the end of all rows.
         below = np.concatenate([ends[:1] * 0, ends[: tree.leaves - 1], ends[-1:]])
-        return self._placed(below * whole - total * part)
+        return self._placed(below * whole - total * part, leaf)
 
-    def _placed(self, above: Numbers) -> Placed:
+    def _placed(self, above: Numbers, leaf: int | None) -> Placed:
         tree = self._tree
         limits = self._limits if above.dtype == object else self._short_limits
         refuted = (above[:-1] > limits[:-1]) | (above[1:] < -limits[1:])
-        place = min(int((above[1:-1] < 0).sum()), tree.leaves - 1)
+        place = min(int((above[1:-1] < 0).sum()), tree.leaves - 1) if leaf is None else leaf
         possible = [place, *np.flatnonzero(~refuted.astype(np.bool_)).tolist()]
         before, after = int(above[place]), int(above[place + 1])
         share = Fraction(-before, after - before) if before < 0 < after else Fraction(1, 2)

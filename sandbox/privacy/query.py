@@ -262,6 +262,7 @@ class Settings:
         nonnegative: whether counts, and totals of what is never negative, are cut off at zero.
         rounded: whether values are rounded to the size of their standard error.
         top: whether the first groups are chosen by report-noisy-max, and only those are counted (`top.py`).
+        quantile: whether the one quantile is chosen by report-noisy-max (`chosen_quantile.py`).
         consistent: whether cells and totals are made to add up.
     """
 
@@ -271,6 +272,7 @@ class Settings:
     nonnegative: bool = False
     rounded: bool = False
     top: bool = False
+    quantile: bool = False
     consistent: bool = False
 
     @property
@@ -287,6 +289,7 @@ class Settings:
             "nonnegative": self.nonnegative,
             "rounded": self.rounded,
             "top": self.top,
+            "quantile": self.quantile,
             "consistent": self.consistent,
         }
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from sandbox.model.question import Quote, QuotedStatistic
 from sandbox.privacy.accounting import people_loss
+from sandbox.privacy.chosen_quantile import likely_leaf
 from sandbox.privacy.estimate import Z, root_up, value_of
 from sandbox.privacy.histogram import level_counts
 from sandbox.privacy.notes import bias_notes, clamp_notes, key_notes, unit_notes
@@ -77,7 +78,7 @@ def _quoted(plan: Plan, name: str, index: int, reference: int) -> QuotedStatisti
         scale = error
     return QuotedStatistic(
         name=name,
-        mechanism="discrete Gaussian",
+        mechanism="discrete Gaussian" if plan.leaf_choice is None else "report-noisy-max beside a noisy tree",
         sensitivity=_root_text(main.sensitivity_squared),
         noise_scale=float(scale),
         standard_error=float(error),
@@ -106,7 +107,7 @@ def reference_cell(plan: Plan, reference: int) -> list[int]:
             entries += level_counts([reference // used + (i < reference % used) for i in range(used)], statistic.level)
         else:
             entries.append(0 if statistic.kind is StatisticKind.SUM else reference)
-    return entries
+    return entries if plan.leaf_choice is None else [*entries, likely_leaf(plan.leaf_choice)]
 
 
 def _root_text(square: int) -> str:

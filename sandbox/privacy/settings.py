@@ -18,7 +18,7 @@ from sandbox.privacy.query import Bounding, Settings
 MAX_WEIGHTS = 64
 _EXAMPLE = (
     "write SETTINGS bounding = 'rescale', weights = (2, 1), suppress = 0.5, nonnegative = TRUE, round = TRUE, "
-    "top = 'noisy_max'"
+    "top = 'noisy_max', quantile = 'noisy_max'"
 )
 Given = bool | str | tuple[Fraction, ...]
 
@@ -64,6 +64,7 @@ def _read(sql: str, tokens: Sequence[Token]) -> Settings:
         nonnegative=found.get("nonnegative", False) is True,
         rounded=found.get("round", False) is True,
         top="top" in found,
+        quantile="quantile" in found,
         consistent=found.get("consistent", False) is True,
     )
 
@@ -101,7 +102,7 @@ def _check(sql: str, name: Token, value: Given) -> None:
     elif key == "weights":
         fits = isinstance(value, tuple) and 1 <= len(value) <= MAX_WEIGHTS
         fits = fits and isinstance(value, tuple) and all(Fraction(1, 1000) <= weight <= 1000 for weight in value)
-    elif key == "top":
+    elif key in {"top", "quantile"}:
         fits = isinstance(value, str) and value.lower() == "noisy_max"
     elif key == "suppress":
         fits = isinstance(value, tuple) and len(value) == 1 and 0 < value[0] <= 1000

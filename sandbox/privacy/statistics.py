@@ -126,6 +126,7 @@ class Estimate:
             both squares); values are shifted by their centres before they are squared.
         population: whether a variance divides by n and not by n - 1.
         tree, fraction: for a quantile.
+        leaf: where among a cell's released integers its leaf stands that report-noisy-max chose, or None.
     """
 
     kind: AggregateKind
@@ -139,6 +140,7 @@ class Estimate:
     population: bool = False
     tree: Tree | None = None
     fraction: Fraction | None = None
+    leaf: int | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the estimate as a canonical record."""
@@ -154,6 +156,7 @@ class Estimate:
             "population": self.population,
             "tree": None if self.tree is None else self.tree.to_record(),
             "fraction": None if self.fraction is None else format_exact(self.fraction),
+            "leaf": self.leaf,
         }
 
 

@@ -25,6 +25,7 @@ WORDS = st.sampled_from(
         "LEFT",
         "USING (district)",
         "SETTINGS round = TRUE",
+        "SETTINGS quantile = 'noisy_max'",
         "SETTINGS",
         "weights = (1, 2)",
         "FROM",

@@ -129,6 +129,9 @@ class NoNoise:
     def top(self, scores, *, count, scale, rho):
         return sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:count]
 
+    def best(self, groups, *, scale, sensitivity, rho):
+        return [max(range(len(scores)), key=lambda place: (scores[place], -place)) for scores in groups]
+
 
 def evaluate(expr: Expr, row: Mapping[str, object]):
     """Return what an expression means in a row, by a second implementation: integers, days, texts, truth or None."""

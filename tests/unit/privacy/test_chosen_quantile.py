@@ -1,0 +1,412 @@
+"""One quantile by report-noisy-max: what may be asked, what it costs, what is released, and what an auditor finds."""
+
+import copy
+import itertools
+import math
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.compute.noise_pool import ThreadedNoise
+from sandbox.compute.run import open_engine, run_plan
+from sandbox.errors import BoundError, QueryError, ReplayMismatchError
+from sandbox.model.loss import PrivacyLoss
+from sandbox.model.unit import OtherUnit
+from sandbox.privacy.accuracy import relative_error
+from sandbox.privacy.chosen_quantile import MAX_SCORE, check_chosen_quantile, leaf_scores, reach_of
+from sandbox.privacy.fit import FALSE_ALARM, check_leaves
+from sandbox.privacy.measure import measure, verify_measured
+from sandbox.privacy.mechanism import choice_measurement, choice_scale
+from sandbox.privacy.noise import OpenDpNoise
+from sandbox.privacy.parse import parse_select
+from sandbox.privacy.quote import quote_plan
+from tests.support import privacy_world as world
+
+ENGINE = open_engine(1)
+RHO = PrivacyLoss(Fraction(1, 2))
+SQL = "SELECT district, MEDIAN(age) AS m FROM visits WHERE age >= 5 GROUP BY district"
+SETTING = " SETTINGS quantile = 'noisy_max'"
+UNITS = {
+    u: [{"age": (37 * u + v) % 100, "district": world.DISTRICTS[u % 2], "cost": 100 * u} for v in range(3)]
+    for u in range(600)
+}
+TABLE = world.table(world.visits(UNITS))
+
+
+def measured(sql=SQL + SETTING, noise=None, loss=RHO, table=TABLE, rows=4):
+    plan = world.plan(sql, world.describe(rows=rows, groups=2), loss=loss)
+    return plan, measure(plan, run_plan(plan, [table], engine=ENGINE), world.NoNoise() if noise is None else noise)
+
+
+# Scores
+
+
+@pytest.mark.parametrize(
+    ("bins", "fraction", "scores"),
+    [
+        ([1, 1, 1], Fraction(1, 2), [-1, 0, -1]),
+        ([5, 0, 5], Fraction(1, 2), [0, 0, 0]),
+        ([5, 0, 6], Fraction(1, 2), [-1, -1, 0]),
+        ([9, 0, 1], Fraction(9, 10), [0, 0, 0]),
+        ([0, 0], Fraction(1, 3), [0, 0]),
+        ([2, 2, 2, 2], Fraction(1, 4), [0, 0, -8, -16]),
+    ],
+)
+def test_a_score_is_how_far_a_bin_is_from_the_wanted_rank(bins, fraction, scores):
+    assert leaf_scores(bins, fraction) == scores
+
+
+counts = st.lists(st.integers(0, 50), min_size=1, max_size=12)
+fractions = st.fractions(Fraction(1, 50), Fraction(49, 50), max_denominator=50)
+
+
+@given(counts, fractions)
+def test_some_bin_always_holds_the_wanted_rank_and_rows_between_are_what_a_score_says(bins, fraction):
+    scores, below = leaf_scores(bins, fraction), [0, *itertools.accumulate(bins)]
+    assert max(scores) == 0
+    holding = [i for i, score in enumerate(scores) if score == 0]
+    for i, score in enumerate(scores):
+        between = max(below[i] - below[holding[-1] + 1], below[holding[0]] - below[i + 1])
+        assert between <= -score / fraction.denominator
+
+
+def test_scores_stay_within_64_bits_whatever_the_counts():
+    assert leaf_scores([2**62] * 3, Fraction(1, 9999)) == [0, -MAX_SCORE, -MAX_SCORE]
+
+
+def worst_move(bins, fraction, rows):
+    """How far `rows` more rows, or fewer, in any bins move any score: tried over all ways to place them."""
+    before, found = leaf_scores(bins, fraction), []
+    for places in itertools.combinations_with_replacement(range(len(bins)), rows):
+        more, fewer = list(bins), list(bins)
+        for place in places:
+            more[place] += 1
+            fewer[place] -= 1
+        for after in (more, *([fewer] if min(fewer) >= 0 else [])):
+            found += [abs(a - b) for a, b in zip(leaf_scores(after, fraction), before, strict=True)]
+    return max(found)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("fraction", [Fraction(1, 2), Fraction(1, 4), Fraction(2, 3), Fraction(9, 10)])
+def test_the_sensitivity_is_exact_over_all_neighbours_of_all_small_tables(rows, fraction):
+    moves = [worst_move(list(bins), fraction, rows) for bins in itertools.product(range(5), repeat=4)]
+    assert max(moves) == rows * max(fraction.numerator, fraction.denominator - fraction.numerator)
+    plan = world.plan(
+        f"SELECT QUANTILE_CONT(age, {float(fraction)}) AS q FROM visits" + SETTING, world.describe(rows=rows, groups=1)
+    )
+    if fraction != Fraction(2, 3):  # which a decimal literal cannot say
+        assert plan.leaf_choice.sensitivity == max(moves)
+
+
+@given(counts, counts, fractions)
+def test_whatever_rows_come_and_go_each_moves_a_score_by_no_more_than_the_proof_says(bins, others, fraction):
+    width = max(len(bins), len(others))
+    one, other = ([*side, *([0] * (width - len(side)))] for side in (bins, others))
+    rows = sum(abs(a - b) for a, b in zip(one, other, strict=True))
+    moved = [abs(a - b) for a, b in zip(leaf_scores(one, fraction), leaf_scores(other, fraction), strict=True)]
+    assert max(moved) <= rows * max(fraction.numerator, fraction.denominator - fraction.numerator)
+
+
+# The mechanism
+
+
+@pytest.mark.parametrize("sensitivity", [1, 7, 9 * 20])
+@pytest.mark.parametrize("rho", [Fraction(1, 2), Fraction(1, 3), Fraction(7, 1000)])
+def test_the_scale_is_rounded_against_us_and_fits_the_map_of_opendp(sensitivity, rho):
+    scale = choice_scale(sensitivity, rho)
+    assert 2 * scale**2 * rho >= sensitivity**2
+    assert Fraction(choice_measurement(float(scale)).map(sensitivity)) <= rho
+    assert 2 * scale**2 * rho <= sensitivity**2 * (1 + Fraction(1, 10**9)), "no more noise than the loss asks for"
+
+
+def test_a_choice_without_loss_is_refused():
+    with pytest.raises(BoundError, match="beyond 58 bits") as raised:
+        choice_scale(3, Fraction(0))
+    assert raised.value.code == "privacy.bound.loss"
+
+
+def test_noise_for_less_than_the_claim_does_not_pass_the_map():
+    scale = choice_scale(5, Fraction(1))
+    assert OpenDpNoise().best([[0, -400], [-400, 0]], scale=scale, sensitivity=5, rho=Fraction(1)) == [0, 1]
+    for how in ({"scale": scale / 2, "sensitivity": 5}, {"scale": scale, "sensitivity": 6}):
+        with pytest.raises(AssertionError):
+            OpenDpNoise().best([[0, -1]], rho=Fraction(1), **how)
+
+
+def test_threads_choose_in_every_group_in_order():
+    groups = [[-(10**6) * abs(place - best) for place in range(50)] for best in range(50)]
+    how = {"scale": choice_scale(1, Fraction(1)), "sensitivity": 1, "rho": Fraction(1)}
+    assert ThreadedNoise(2).best(groups, **how) == list(range(50))
+    assert ThreadedNoise(2).best(groups[:3], **how) == [0, 1, 2]
+
+
+# The plan
+
+
+def test_half_of_the_loss_chooses_and_half_pays_for_the_tree():
+    plan = world.plan(SQL + SETTING, world.describe(rows=4, groups=2), loss=RHO)
+    tree = world.plan(SQL, world.describe(rows=4, groups=2), loss=PrivacyLoss(RHO.rho / 2))
+    assert plan.statistics == tree.statistics
+    assert plan.leaf_choice.rho + sum(s.rho for s in plan.statistics) == plan.loss.rho == RHO.rho
+    assert plan.leaf_choice.sensitivity == 4
+    assert plan.leaf_choice.leaves == plan.estimates[0].tree.leaves == 121
+    assert plan.digest() != world.plan(SQL, world.describe(rows=4, groups=2), loss=RHO).digest()
+
+
+def test_what_the_choice_costs_rests_on_rows_and_fraction_and_not_on_the_number_of_groups():
+    by_key, alone = (
+        world.plan(sql + SETTING, world.describe(rows=4, groups=2), loss=RHO).leaf_choice
+        for sql in (SQL, "SELECT MEDIAN(age) AS m FROM visits")
+    )
+    assert by_key == alone
+    ninth = world.plan(
+        "SELECT QUANTILE_CONT(age, 0.9) AS q FROM visits" + SETTING, world.describe(rows=4, groups=2), loss=RHO
+    ).leaf_choice
+    assert (ninth.sensitivity, ninth.scale) == (4 * 9, choice_scale(36, RHO.rho / 2))
+
+
+REFUSED_SHAPES = {
+    "another aggregate": SQL.replace("AS m", "AS m, COUNT(*) AS n"),
+    "a further quantile": SQL.replace("MEDIAN(age)", "QUANTILE_CONT(age, [0.1, 0.5])"),
+    "a quantile of something else": SQL.replace("AS m", "AS m, MEDIAN(cost) AS c"),
+    "an aggregate in HAVING": SQL + " HAVING COUNT(*) > 5",
+    "no quantile": SQL.replace("MEDIAN", "AVG"),
+    "private keys": SQL.replace("district", "diag"),
+    "rescaling": SQL + " SETTINGS bounding = 'rescale'",
+    "weights": SQL + " SETTINGS weights = (1)",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_SHAPES)
+def test_any_other_shape_is_refused_with_the_one_that_works(name):
+    sql = REFUSED_SHAPES[name]
+    setting = SETTING if "SETTINGS" not in sql else ", quantile = 'noisy_max'"
+    with pytest.raises(QueryError, match="chooses one quantile, by itself, over public keys or none") as raised:
+        world.plan(sql + setting)
+    assert raised.value.code == "input.query.quantile"
+    assert raised.value.details["line"] == 1
+    assert "GROUP BY district, without other aggregates" in raised.value.hint
+
+
+def test_rollup_and_the_other_choice_are_refused_where_they_are_looked_at_first():
+    rolled = SQL.replace("GROUP BY district", "AND district IS NOT NULL GROUP BY ROLLUP (district)")
+    with pytest.raises(QueryError) as raised:
+        world.plan(rolled + SETTING)
+    assert raised.value.code == "input.query.rollup"
+    with pytest.raises(QueryError) as raised:
+        world.plan(SQL + SETTING + ", top = 'noisy_max'")
+    assert raised.value.code == "input.query.top"
+
+
+@pytest.mark.parametrize("fraction", ["0", "1"])
+def test_the_least_and_the_largest_value_are_refused(fraction):
+    with pytest.raises(QueryError, match="not for the least or the largest value") as raised:
+        world.plan(f"SELECT QUANTILE_CONT(age, {fraction}) AS q FROM visits" + SETTING)
+    assert raised.value.code == "input.query.quantile"
+    assert "QUANTILE_CONT(cost, 0.95)" in raised.value.hint
+
+
+def test_tables_that_protect_two_kinds_and_exchanged_rows_are_refused():
+    text, select, settings = parse_select(SQL + SETTING)
+    query = replace(world.check(SQL), settings=settings)
+    check_chosen_quantile(text, select, query)
+    with pytest.raises(QueryError, match="nor for a table that protects two kinds") as raised:
+        check_chosen_quantile(text, select, replace(query, others=(OtherUnit("firm", "firm", "企业", 1),)))
+    assert raised.value.code == "input.query.quantile"
+    assert "read from a noisy tree" in raised.value.hint
+
+
+@pytest.mark.parametrize("value", ["'best'", "TRUE", "0.5"])
+def test_the_setting_has_one_value(value):
+    with pytest.raises(QueryError) as raised:
+        world.plan(f"{SQL} SETTINGS quantile = {value}")
+    assert raised.value.code == "input.query.setting"
+
+
+# The answer
+
+
+def test_without_noise_the_value_is_the_quantile_of_every_group_and_its_interval_the_trees():
+    plan, found = measured()
+    _, read = measured(SQL, loss=PrivacyLoss(RHO.rho / 2))
+    for row, other in zip(found.answer.rows[:2], read.answer.rows, strict=False):
+        ages = [a["age"] for rows in UNITS.values() for a in rows if a["district"] == row[0] and a["age"] >= 5]
+        assert abs(row[1] - np.median(ages)) <= 1
+        assert abs(row[1] - other[1]) <= 1
+    assert found.answer.lower[:2] == read.answer.lower[:2]
+    assert found.answer.upper[:2] == read.answer.upper[:2]
+    assert found.answer.rows[2][1] is None, "a group without rows has no median"
+    assert plan.leaf_choice is not None
+
+
+class Elsewhere(world.NoNoise):
+    """Chooses the last bin, whatever the scores."""
+
+    def best(self, groups, **_):
+        return [len(scores) - 1 for scores in groups]
+
+
+def test_the_interval_reaches_to_the_value_wherever_that_was_chosen():
+    _, found = measured(noise=Elsewhere())
+    _, read = measured(SQL, loss=PrivacyLoss(RHO.rho / 2))
+    for side in (0, 1):
+        assert found.answer.rows[side][1] == 120
+        assert found.answer.upper[side][1] == 120
+        assert found.answer.lower[side][1] == read.answer.lower[side][1]
+
+
+def test_in_a_wide_bin_the_value_lies_where_the_tree_puts_it():
+    sql = "SELECT MEDIAN(cost) AS m FROM visits"
+    plan, found = measured(sql + SETTING, loss=PrivacyLoss(Fraction(10**6)))
+    _, read = measured(sql, loss=PrivacyLoss(Fraction(10**6)))
+    assert plan.estimates[0].tree.width == 98
+    assert found.answer.rows == read.answer.rows
+    assert abs(found.answer.rows[0][0] - np.median([100 * u for u in UNITS]) / 100) <= 1
+
+
+def test_having_order_arithmetic_and_showing_work_on_the_released_value():
+    sql = SQL.replace("AS m", "AS m, MEDIAN(age) * 2 AS d") + " HAVING m > 1 ORDER BY m DESC LIMIT 1"
+    plan, found = measured(sql + SETTING + ", round = TRUE")
+    assert len(plan.estimates) == 1
+    (row,) = found.answer.rows
+    assert row[2] == pytest.approx(2 * row[1], abs=2)
+    assert any("rows were chosen by their noisy values" in note for note in found.answer.notes)
+
+
+def test_a_first_step_and_a_filter_are_in_the_language():
+    plan, found = measured(
+        "WITH p AS (SELECT patient, COUNT(*) AS n FROM visits GROUP BY patient) SELECT MEDIAN(n) AS m FROM p" + SETTING
+    )
+    assert plan.leaf_choice.sensitivity == 1
+    assert found.answer.rows[0][0] == 3
+    filtered, _ = measured("SELECT MEDIAN(age) FILTER (WHERE urgent) AS m FROM visits" + SETTING)
+    assert filtered.leaf_choice.sensitivity == 4
+
+
+def test_quote_and_answer_say_how_the_value_was_chosen_and_how_far_its_rank_may_be_off():
+    plan, found = measured()
+    rows = math.ceil(float(plan.leaf_choice.scale) * math.log(20 * 121) / 2)
+    quote = quote_plan(plan)
+    for notes in (quote.notes, found.answer.notes):
+        said = " ".join(notes)
+        assert "chosen by report-noisy-max among 121 public bins, for half of the loss" in said
+        assert f"in 19 of 20 answers, at most {rows} rows lie between" in said
+        assert "those of the noisy tree" in said
+    assert quote.statistics[0].mechanism == "report-noisy-max beside a noisy tree"
+    assert quote.statistics[0].half_width_95 > 0
+    half = quote_plan(world.plan(SQL, world.describe(rows=4, groups=2), loss=PrivacyLoss(RHO.rho / 2)))
+    assert quote.statistics[0].half_width_95 == half.statistics[0].half_width_95
+    assert 0 < relative_error(plan, 1000) < 1
+
+
+def test_the_reach_of_the_notes_is_that_of_the_law():
+    """In the worst table all other bins are behind by the reach: one of them is chosen in 1 of 20 answers at most."""
+    choice = world.plan(SQL + SETTING, loss=RHO).leaf_choice
+    weight = (choice.leaves - 1) * math.exp(-float(reach_of(choice, Fraction(1, 20)) / choice.scale))
+    assert weight / (1 + weight) <= 1 / 20
+
+
+# The audit
+
+
+@pytest.mark.parametrize("noise", [OpenDpNoise(), ThreadedNoise(2)])
+@pytest.mark.parametrize("sql", [SQL, "SELECT QUANTILE_CONT(cost, 0.9) AS q FROM visits"])
+def test_an_auditor_finds_the_record_of_a_true_answer_true(noise, sql):
+    plan, found = measured(sql + SETTING, noise=noise)
+    verify_measured(plan, found.answer.to_record(), found.sealed)
+
+
+CHANGES = {
+    "far": (lambda sealed: sealed["leaves"].__setitem__(0, "120"), "too far from the wanted rank"),
+    "near": (lambda sealed: sealed["leaves"].__setitem__(0, str(int(sealed["leaves"][0]) + 1)), "not the replay's"),
+    "fewer": (lambda sealed: sealed["leaves"].pop(), "not one public bin for each cell"),
+    "beyond": (lambda sealed: sealed["leaves"].__setitem__(0, "121"), "not one public bin for each cell"),
+    "negative": (lambda sealed: sealed["leaves"].__setitem__(0, "-1"), "not one public bin for each cell"),
+    "no number": (lambda sealed: sealed["leaves"].__setitem__(0, "x"), "malformed"),
+    "no text": (lambda sealed: sealed["leaves"].__setitem__(0, 3), "malformed"),
+    "no list": (lambda sealed: sealed.__setitem__("leaves", None), "malformed"),
+    "none": (lambda sealed: sealed.pop("leaves"), "unknown or missing fields"),
+    "rows": (lambda sealed: sealed["cells"][0]["exact"].__setitem__(0, "5"), "not those that their digest names"),
+    "noise": (lambda sealed: sealed["cells"][0]["noise"].__setitem__(0, "999"), "beyond its mechanism"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_auditor_finds_what_was_changed(name):
+    plan, found = measured(noise=_Drawn())
+    change, says = CHANGES[name]
+    sealed = copy.deepcopy(found.sealed)
+    change(sealed)
+    with pytest.raises(ReplayMismatchError, match=says):
+        verify_measured(plan, found.answer.to_record(), sealed)
+
+
+class _Drawn(world.NoNoise):
+    """Draws the noise of the tree, and chooses the best bins."""
+
+    def gaussian(self, values, **how):
+        return OpenDpNoise().gaussian(values, **how)
+
+
+def test_a_plain_answer_has_no_leaves_in_its_seal():
+    plan, found = measured(SQL)
+    assert "leaves" not in found.sealed
+    with pytest.raises(ReplayMismatchError, match="unknown or missing fields"):
+        verify_measured(plan, found.answer.to_record(), {**found.sealed, "leaves": ["1"]})
+
+
+def test_the_limit_of_one_choice_is_that_of_the_proof():
+    scores = [[0, -100], [-100, 0]]
+    check_leaves(scores, [0, 1], Fraction(4), share=6)
+    with pytest.raises(ReplayMismatchError, match="too far from the wanted rank") as raised:
+        check_leaves(scores, [0, 0], Fraction(3), share=6)
+    assert raised.value.details["place"] == "cell 1"
+    limit = math.log(4 * 18 / FALSE_ALARM)
+    check_leaves(scores, [0, 0], Fraction(101) / Fraction(limit), share=6)
+
+
+def law_of_the_sum(scores, scale, groups):
+    """Return the law of what all choices together are behind, in scores, by convolution."""
+    chances = np.zeros(max(-score for score in scores) + 1)
+    for score in scores:
+        chances[-score] += math.exp(score / scale)
+    chances /= chances.sum()
+    law = np.ones(1)
+    for _ in range(groups):
+        law = np.convolve(law, chances)
+    return law
+
+
+def is_refused(scores, scale, groups, total):
+    """Whether `check_leaves` refuses choices that are behind by `total` together, none of them too far by itself."""
+    most = len(scores) - 1
+    leaves = [min(most, max(0, total - most * group)) for group in range(groups)]
+    try:
+        check_leaves([scores] * groups, leaves, Fraction(scale), share=1)
+    except ReplayMismatchError as error:
+        return "size" in str(error)
+    return False
+
+
+def refused_sums(scores, scale, groups):
+    """Return which sums of gaps are refused: the lowest and the highest ones."""
+    middle = groups * (scale - 1)  # about what is due
+    assert not is_refused(scores, scale, groups, middle)
+    low = next(total for total in itertools.count(0, 4) if not is_refused(scores, scale, groups, total))
+    high = next(total for total in itertools.count(middle, 16) if is_refused(scores, scale, groups, total))
+    return [*range(low - 3), *range(high, groups * (len(scores) - 1) + 1)]
+
+
+def test_choices_of_another_scale_are_found_in_many_groups_and_true_ones_are_not():
+    """The exact law of the sum: what is refused of true choices has a chance of the false-alarm rate at most."""
+    scores, scale, groups = [-gap for gap in range(64)], 4, 60
+    refused = refused_sums(scores, scale, groups)
+    assert 0 in refused, "choices without any noise"
+    assert law_of_the_sum(scores, scale, groups)[refused].sum() <= 2 * FALSE_ALARM / 3
+    assert law_of_the_sum(scores, scale / 4, groups)[refused].sum() > 0.99, "a quarter of the noise"
+    assert law_of_the_sum(scores, scale * 4, groups)[refused].sum() > 0.99, "four times the noise"
