@@ -16,6 +16,7 @@ CHEATS = {
     "rho of keys": "OpenDpNoise().thresholded({'k': 9}, sigma=F(1), threshold=T(1, F(1), 50, 100, 10), rho=F(1, 2))",
     "delta of keys": "OpenDpNoise().thresholded({'k': 9}, sigma=F(1), threshold=T(1, F(1, 9**9), 3, 1, 1), rho=F(1))",
     "choice": "OpenDpNoise().top([1, 2], count=1, scale=F(1), rho=F(1, 100))",
+    "bin": "OpenDpNoise().best([[0, -1]], scale=F(1), sensitivity=3, rho=F(1))",
     "pieces": "ThreadedNoise(2).gaussian([0] * 5000, sigma=F(1), sensitivity_squared=100, rho=F(1, 2))",
     "no noise": "measure(plan, run_plan(plan, [table]), Silent())",
 }
