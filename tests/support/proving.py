@@ -24,7 +24,6 @@ from scipy import stats
 ALARM = 1e-9
 ORDERS = np.concatenate([1 + np.geomspace(1e-4, 1, 16), np.geomspace(2, 200, 30)[1:]])
 MOST_CUTS = 6
-_CANDIDATES = 24
 _GRID, _FINE, _BINS, _BLUR = 2**15, 1000, 1000, 1e-6
 Array = npt.NDArray[np.float64]
 
@@ -115,27 +114,6 @@ def shown_at(cuts: Sequence[float], with_unit: Array, without: Array) -> float:
     """Return a lower bound on rho from scores for neighbours at rising cuts that were fixed before them."""
     assert len(with_unit) == len(without)
     return _proven(np.asarray(cuts, dtype=float), with_unit, without, trials=len(with_unit))
-
-
-def shown_rho(with_unit: Array, without: Array) -> float:
-    """Return a lower bound on rho from scores for neighbours; the cuts are chosen on the first third of them."""
-    assert len(with_unit) == len(without)
-    third = len(with_unit) // 3
-    rest = len(with_unit) - third
-    tuned = with_unit[:third], without[:third]
-    candidates = list(np.unique(np.quantile(np.concatenate(tuned), np.linspace(0.02, 0.995, _CANDIDATES))))
-    chosen: list[float] = []
-    value = 0.0
-    while candidates and len(chosen) < MOST_CUTS:
-        found = [_proven(np.array(sorted([*chosen, cut])), *tuned, trials=rest) for cut in candidates]
-        best = int(np.argmax(found))
-        if found[best] <= value * 1.01:
-            break
-        value = found[best]
-        chosen.append(candidates.pop(best))
-    if not chosen:
-        return 0.0
-    return _proven(np.array(sorted(chosen)), with_unit[third:], without[third:], trials=rest)
 
 
 class SumLaw:
