@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -103,7 +103,13 @@ def check_code(records: Records, spec: JobSpec, code: str) -> tuple[CheckedQuery
 
 
 def check_reads(records: Records, spec: JobSpec, reads: Reads) -> tuple[DatasetDescription, ...]:
-    """Return the descriptions of the datasets read; every column must exist, every snapshot be the current one."""
+    """Return the descriptions of the datasets read; every column must exist, every snapshot be the current one.
+
+    Raises:
+        QueryError: a column does not exist, a snapshot is not the current one, or a table's name stands for two
+            datasets (`input.query.ambiguous_table`).
+    """
+    _check_tables(records, spec, [dataset for dataset, _ in reads])
     named = dict(spec.snapshots)
     descriptions = []
     for dataset, columns in reads:
@@ -123,6 +129,25 @@ def check_reads(records: Records, spec: JobSpec, reads: Reads) -> tuple[DatasetD
             )
         descriptions.append(description)
     return tuple(descriptions)
+
+
+def _check_tables(records: Records, spec: JobSpec, read: Sequence[str]) -> None:
+    """Refuse a table name that stands for two datasets, whichever of them would be meant.
+
+    SQL names a table among all sealed datasets; a program declares its datasets, and names a table among those.
+    """
+    known = read if spec.kind is JobKind.PYTHON else sorted(records.state().datasets)
+    by_table: dict[str, list[str]] = {}
+    for dataset in known:
+        by_table.setdefault(description_of(records, dataset).table, []).append(dataset)
+    for table, datasets in by_table.items():
+        if len(datasets) > 1 and not set(datasets).isdisjoint(read):
+            raise QueryError(
+                f"the table name `{table}` stands for the datasets {' and '.join(f'`{name}`' for name in datasets)}",
+                hint="ask the department to seal one of them again under another table name, or read one of them",
+                code="input.query.ambiguous_table",
+                datasets=datasets,
+            )
 
 
 def decision_request(
