@@ -30,7 +30,7 @@ Codes = npt.NDArray[Any]
 Words = npt.NDArray[np.uint64]
 _WORD_BYTES = 8
 _FEW_TEXTS = 1 << 14
-_TEXTS_AT_ONCE = 1 << 14  # so few that what is counted on the way stays in a processor's cache
+_TEXTS_AT_ONCE = 1 << 16  # so few that what is counted on the way stays in a processor's cache
 _TEXTS_MAX = (1 << 16) - 2
 _INT32 = range(-(2**31), 2**31)
 
