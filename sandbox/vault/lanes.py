@@ -76,7 +76,10 @@ class NumberLane:
         counts = values.view(pa.int32()) if pa.types.is_date32(values.type) else values
         if counts.null_count:
             counts = counts.cast(pa.int64()).fill_null(self._base)
-        np.subtract(numpy_of(counts), self._base, out=room, dtype=np.int64, casting="unsafe")
+        whole = numpy_of(counts)
+        if self._base:
+            whole = np.subtract(whole, self._base, dtype=np.int64)
+        np.copyto(room, whole, casting="unsafe")
         return True
 
     def widen(self, codes: Codes) -> pa.Array:
