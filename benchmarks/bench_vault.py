@@ -293,6 +293,19 @@ def snapshot_bytes(bench: Bench, name: str) -> int:
     return len(manifest.to_bytes()) + sum(sealed.length for sealed in manifest.objects)
 
 
+def crypto_seconds(name: str, megabytes: float) -> float:
+    """Return what it costs to hash and to seal so many bytes, in blocks as the vault does: the floor under a write."""
+    suite, block = suite_of(SuiteName(name)), os.urandom(1 << 20)
+    key, nonce, room = bytes(suite.key_bytes), bytes(suite.nonce_bytes), bytearray(len(block) + suite.tag_bytes)
+    spent = []
+    for _ in range(30):
+        start = time.process_time()
+        suite.seal_into(key, nonce, block, b"", memoryview(room))
+        suite.hash(room)
+        spent.append(time.process_time() - start)
+    return statistics.median(spent) * megabytes * 1e6 / len(block)
+
+
 def sm2_per_second() -> dict[str, float]:
     """Return SM2 operations a second of CPU time, messages of 48 bytes."""
     sm2 = providers.sm2().require()
@@ -363,6 +376,10 @@ def run(directory: Path, rows: int, rounds: int) -> None:
     bench = Bench(directory)
     sizes = {name: snapshot_bytes(bench, name) / 1e6 for name in bench.snapshots}
     show("size", "size", bench.plain.stat().st_size / 1e6, sizes, "MB")
+    floor = {name: crypto_seconds(name, size) for name, size in sizes.items()}
+    print(
+        "of a write, to seal and to hash these bytes: " + ", ".join(f"{n} {spent:.2f} s" for n, spent in floor.items())
+    )
     for kind, label, plain, others in read_lines(bench, rounds):
         show(kind, label, plain, others, "s")
     memory = {

@@ -30,7 +30,7 @@ Codes = npt.NDArray[Any]
 Words = npt.NDArray[np.uint64]
 _WORD_BYTES = 8
 _FEW_TEXTS = 1 << 14
-_TEXTS_AT_ONCE = 1 << 14  # so few that what is counted on the way stays in a processor's cache
+_TEXTS_AT_ONCE = 1 << 16  # so few that what is counted on the way stays in a processor's cache
 _TEXTS_MAX = (1 << 16) - 2
 _INT32 = range(-(2**31), 2**31)
 
@@ -76,7 +76,10 @@ class NumberLane:
         counts = values.view(pa.int32()) if pa.types.is_date32(values.type) else values
         if counts.null_count:
             counts = counts.cast(pa.int64()).fill_null(self._base)
-        np.subtract(numpy_of(counts), self._base, out=room, dtype=np.int64, casting="unsafe")
+        whole = numpy_of(counts)
+        if self._base:
+            whole = np.subtract(whole, self._base, dtype=np.int64)
+        np.copyto(room, whole, casting="unsafe")
         return True
 
     def widen(self, codes: Codes) -> pa.Array:
