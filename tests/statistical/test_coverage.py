@@ -153,6 +153,20 @@ def hold(faults, trials: int) -> None:
         assert not again, again
 
 
+def test_what_strays_is_drawn_again_and_accused_if_it_strays_again():
+    asked = []
+
+    def strays_once(trials, bars):
+        asked.append((trials, bars.low))
+        return ["n"] if len(asked) == 1 else []
+
+    hold(strays_once, 500)
+    assert [trials for trials, _ in asked] == [500, AGAIN * 500]
+    assert 0.90 < asked[0][1] < asked[1][1] < 0.944
+    with pytest.raises(AssertionError, match="n"):
+        hold(lambda trials, bars: ["n"], 500)
+
+
 def draws(plan, held, count, noise):
     """Yield `count` noisy vectors of one cell."""
     columns, start = [], 0
