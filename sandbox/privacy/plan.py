@@ -101,7 +101,7 @@ class Plan:
         second: the right side of a join, or None.
         choice: how the groups that are released are chosen, or None where all are.
         others: further kinds of units that the noise covers too.
-        rolled: whether totals over the last key, the last two, …, and all of them are measured besides.
+        levels: which keys are kept at each level that is measured, all of them first; none without totals.
     """
 
     dataset: str
@@ -124,11 +124,16 @@ class Plan:
     loss: PrivacyLoss
     max_rows: int
     settings: Settings = PLAIN_SETTINGS
-    rolled: bool = False
+    levels: tuple[tuple[int, ...], ...] = ()
     choice: Choice | None = None
     layout: Layout = PLAIN
     second: SecondTable | None = None
     others: tuple[OtherUnit, ...] = ()
+
+    @property
+    def rolled(self) -> bool:
+        """Whether totals are measured beside the cells."""
+        return bool(self.levels)
 
     @property
     def reads(self) -> Reads:
@@ -207,7 +212,7 @@ class Plan:
             "second": None if self.second is None else self.second.to_record(),
             "choice": None if self.choice is None else self.choice.to_record(),
             "others": [other.to_record() for other in self.others],
-            "rolled": self.rolled,
+            "levels": [list(level) for level in self.levels],
         }
 
     def digest(self) -> Digest:
@@ -242,7 +247,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         # Of the chosen groups each unit may be in all.
         chosen = replace(chosen, statistics=(replace(chosen.statistics[0], sensitivity_squared=choice.count),))
     if query.rolled:
-        chosen = replace(chosen, statistics=rolled_statistics(chosen.statistics, len(query.keys) + 1))
+        chosen = replace(chosen, statistics=rolled_statistics(chosen.statistics, len(query.levels)))
     weights = statistic_weights(query, chosen)
     share = (loss.rho - (0 if choice is None else choice.rho)) / sum(weights)
     rhos = [share * weight for weight in weights]
@@ -286,7 +291,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         layout=bounded.layout,
         choice=choice,
         others=query.others,
-        rolled=query.rolled,
+        levels=query.levels,
     )
 
 
