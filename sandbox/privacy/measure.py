@@ -113,7 +113,7 @@ def public_keys(plan: Plan) -> list[Key]:
         domains.append(key.domain)
     keys: list[Key] = list(itertools.product(*domains))
     if plan.rolled:
-        keys += total_keys(domains)
+        keys += total_keys(domains, plan.levels)
     return keys
 
 
@@ -133,7 +133,7 @@ def _noisy_public(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_C
     zeros = (0,) * vector_width(plan)
     found = gather(plan, partials)
     if plan.rolled:
-        found = with_totals(found)
+        found = with_totals(found, plan.levels)
     exact = [_all_held(found.get(key, zeros)) for key in keys]
     return _with_noise(plan, keys, exact, noise, first=0)
 
@@ -224,7 +224,7 @@ def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str,
     if plan.key_mode is not KeyMode.PRIVATE and plan.choice is None:
         found = {cell.key: cell.exact for cell in cells if TOTAL not in cell.key}
         exact = scatter(plan, found)
-        if plan.rolled and with_totals(found) != {cell.key: cell.exact for cell in cells}:
+        if plan.rolled and with_totals(found, plan.levels) != {cell.key: cell.exact for cell in cells}:
             raise _mismatch("the sealed totals are not the sums of their cells", "totals")
         if exact.digest() != sealed["partials"]:
             raise _mismatch("the sealed integers are not those that their digest names", "partials")

@@ -104,7 +104,7 @@ class Plan:
         choice: how the groups that are released are chosen, or None where all are.
         leaf_choice: how the bin of a quantile is chosen, or None where it is read from the tree.
         others: further kinds of units that the noise covers too.
-        rolled: whether totals over the last key, the last two, …, and all of them are measured besides.
+        levels: which keys are kept at each level that is measured, all of them first; none without totals.
     """
 
     dataset: str
@@ -127,12 +127,17 @@ class Plan:
     loss: PrivacyLoss
     max_rows: int
     settings: Settings = PLAIN_SETTINGS
-    rolled: bool = False
+    levels: tuple[tuple[int, ...], ...] = ()
     choice: Choice | None = None
     leaf_choice: LeafChoice | None = None
     layout: Layout = PLAIN
     second: SecondTable | None = None
     others: tuple[OtherUnit, ...] = ()
+
+    @property
+    def rolled(self) -> bool:
+        """Whether totals are measured beside the cells."""
+        return bool(self.levels)
 
     @property
     def reads(self) -> Reads:
@@ -212,7 +217,7 @@ class Plan:
             "choice": None if self.choice is None else self.choice.to_record(),
             "leaf_choice": None if self.leaf_choice is None else self.leaf_choice.to_record(),
             "others": [other.to_record() for other in self.others],
-            "rolled": self.rolled,
+            "levels": [list(level) for level in self.levels],
         }
 
     def digest(self) -> Digest:
@@ -244,7 +249,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     chosen, choice, leaf_choice = _with_choices(query, chosen, influence.rows, loss.rho)
     choosing = sum((one.rho for one in (choice, leaf_choice) if one is not None), Fraction(0))
     if query.rolled:
-        chosen = replace(chosen, statistics=rolled_statistics(chosen.statistics, len(query.keys) + 1))
+        chosen = replace(chosen, statistics=rolled_statistics(chosen.statistics, len(query.levels)))
     weights = statistic_weights(query, chosen)
     share = (loss.rho - choosing) / sum(weights)
     rhos = [share * weight for weight in weights]
@@ -289,7 +294,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         choice=choice,
         leaf_choice=leaf_choice,
         others=query.others,
-        rolled=query.rolled,
+        levels=query.levels,
     )
 
 
