@@ -114,13 +114,7 @@ def check_reads(records: Records, spec: JobSpec, reads: Reads) -> tuple[DatasetD
     descriptions = []
     for dataset, columns in reads:
         description = description_of(records, dataset)
-        for column in columns:
-            if description.column(column) is None and column != description.unit.column:
-                raise QueryError(
-                    f"dataset `{dataset}` has no column `{column}`",
-                    hint=f"its columns are {', '.join(c.name for c in description.columns)}",
-                    code="input.query.unknown_column",
-                )
+        check_columns(description, columns)
         if named.get(dataset) != snapshot_of(records, dataset):
             raise QueryError(
                 f"the job names another snapshot of `{dataset}` than the current one",
@@ -147,6 +141,17 @@ def _check_tables(records: Records, spec: JobSpec, read: Sequence[str]) -> None:
                 hint="ask the department to seal one of them again under another table name, or read one of them",
                 code="input.query.ambiguous_table",
                 datasets=datasets,
+            )
+
+
+def check_columns(description: DatasetDescription, columns: tuple[str, ...]) -> None:
+    """Raise `QueryError` where a dataset has no such column."""
+    for column in columns:
+        if description.column(column) is None and column != description.unit.column:
+            raise QueryError(
+                f"dataset `{description.dataset}` has no column `{column}`",
+                hint=f"its columns are {', '.join(c.name for c in description.columns)}",
+                code="input.query.unknown_column",
             )
 
 

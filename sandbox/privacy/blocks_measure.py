@@ -44,7 +44,7 @@ class Pace:
 
     Attributes:
         controls: how many ran.
-        late: how many of them did not answer in half of a block's time.
+        late: how many of them did not answer in the time that such a block takes on an idle machine.
     """
 
     controls: int
