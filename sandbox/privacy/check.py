@@ -41,7 +41,11 @@ NO_JOIN = (
     "this is no table that can be joined",
     "write … JOIN b USING (person), or JOIN a public table: WITH d(district, kind) AS (VALUES ('east', 'urban'))",
 )
-TOO_MANY_JOINS = ("join", "three datasets in one question are not in the language", "join two of them, or two and two")
+TOO_MANY_JOINS = (
+    "join",
+    "three datasets in one question are not in the language",
+    "ask a JOIN b and a JOIN c apart, or have the departments seal two of them as one dataset",
+)
 
 
 def check_question(question: Question, tables: Mapping[str, DatasetDescription]) -> CheckedQuery:

@@ -124,3 +124,18 @@ def test_tables_of_other_kinds_of_units_do_not_join():
 def test_inner_joins_count_either_name_of_the_unit():
     for unit in ("patient", "insured", "v.patient", "c.insured"):
         assert joins.check(f"SELECT COUNT(DISTINCT {unit}) AS n {BOTH}").aggregates[0].kind == "units"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "visits a JOIN visits b USING (patient) JOIN visits c USING (patient)",
+        "visits v JOIN claims c ON v.patient = c.insured LEFT JOIN claims d ON v.patient = d.insured",
+    ],
+)
+def test_a_third_dataset_is_refused_at_its_join_with_what_to_ask_instead(source):
+    with pytest.raises(QueryError, match="three datasets") as caught:
+        joins.check(f"SELECT COUNT(*) AS n FROM {source}")
+    assert caught.value.code == "input.query.join"
+    assert caught.value.hint.startswith("ask a JOIN b and a JOIN c apart")
+    assert {"line", "column", "found"} <= set(caught.value.details)
