@@ -175,7 +175,7 @@ def choice_notes(choice: LeafChoice) -> list[str]:
             f"group, in 19 of 20 answers, at most {rows} rows lie between the chosen bin and that of the wanted rank"
         ),
         (
-            f"a group of fewer than {enough} rows has less on one side of that rank, and the value may lie anywhere there: "
+            f"a group of fewer than {enough} rows has less on one side of that rank, where the value may lie anywhere: "
             "read from the tree, without the setting, it may err less"
         ),
         (
