@@ -30,6 +30,7 @@ import duckdb
 from benchmarks import generate
 from benchmarks.peers import run as peers
 from sandbox.compute.noise_pool import ThreadedNoise
+from sandbox.compute.paired import Pair
 from sandbox.compute.pool import HeldPartitions, ThreadPool
 from sandbox.errors import BoundError, QueryError
 from sandbox.model.loss import PrivacyLoss
@@ -63,7 +64,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: our question, the same in plain SQL over `{t}`, and its bars."""
+    """One line of the table: our question, the same in plain SQL over `{t}` and the register `{p}`, and its bars."""
 
     name: str
     ours: str
@@ -144,7 +145,27 @@ ROWS = (
         "GROUP BY 1",
         (Bar(0.5, "window"),),
     ),
+    Row(
+        "join persons, then group",
+        "SELECT home, COUNT(*) AS n, SUM(amount) AS s FROM events JOIN persons USING (person) GROUP BY home",
+        "SELECT home, count(*), sum(amount) FROM {t} JOIN {p} USING (person) GROUP BY 1",
+        (Bar(1, "parquet"),),
+    ),
 )
+
+
+class Pairs:
+    """Partitions of two tables of one kind of units, side by side."""
+
+    def __init__(self, left: HeldPartitions, right: HeldPartitions) -> None:
+        self._left, self._right = left, right
+
+    @property
+    def partition_count(self) -> int:
+        return self._left.partition_count
+
+    def partition(self, number: int) -> Pair:
+        return Pair(self._left.partition(number), self._right.partition(number))
 
 
 class Ours:
@@ -152,29 +173,34 @@ class Ours:
 
     def __init__(self, size: generate.Size, *, encode: bool = False) -> None:
         self.description = generate.describe(BOUND, BOUND)
+        self.tables = {"events": self.description, "persons": generate.describe_persons()}
         self.parts = HeldPartitions(generate.partitions(size), encode=encode)
+        register = (generate.persons(size, number) for number in range(size.partitions))
+        self.pairs = Pairs(self.parts, HeldPartitions(register, encode=encode))
         self.pool = ThreadPool(THREADS)
         self.noise = ThreadedNoise(THREADS)
 
     def ask(self, sql: str, loss: PrivacyLoss = LOSS) -> object:
-        query = check_question(Question(sql, loss), {"events": self.description})
+        query = check_question(Question(sql, loss), self.tables)
         plan = plan_query(query, loss)
-        return measure(plan, self.pool.map_partitions(plan, self.parts), self.noise).answer
+        parts = self.parts if plan.second is None else self.pairs
+        return measure(plan, self.pool.map_partitions(plan, parts), self.noise).answer
 
 
 class Plain:
     """DuckDB over its own table and over Parquet; the window needs a stored random order."""
 
-    def __init__(self, path: Path) -> None:
-        self.parquet = f"read_parquet('{path}')"
+    def __init__(self, path: Path, register: Path) -> None:
+        self.parquet, self.register = f"read_parquet('{path}')", f"read_parquet('{register}')"
         self.connection = duckdb.connect(config={"threads": str(THREADS)})
         self.connection.execute(f"CREATE TABLE events AS SELECT *, random() AS r FROM {self.parquet}")
+        self.connection.execute(f"CREATE TABLE persons AS SELECT * FROM {self.register}")
 
-    def table(self, sql: str) -> None:
-        self.connection.execute(sql.format(t="events")).fetchall()
+    def table(self, sql: str, events: str = "events") -> None:
+        self.connection.execute(sql.format(t=events, p="persons")).fetchall()
 
     def file(self, sql: str) -> None:
-        self.connection.execute(sql.format(t=self.parquet)).fetchall()
+        self.connection.execute(sql.format(t=self.parquet, p=self.register)).fetchall()
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -196,12 +222,11 @@ def measure_row(row: Row, ours: Ours, plain: Plain, repeats: int) -> dict[str, f
         "ours": lambda: ours.ask(row.ours),
         "table": lambda: plain.table(row.plain),
         "parquet": lambda: plain.file(row.plain),
-        "window": lambda: plain.connection.execute(
-            inner.format(
-                t=f"(SELECT * FROM {filtered.format(t='events')} "
-                f"QUALIFY row_number() OVER (PARTITION BY person ORDER BY r) <= {BOUND})"
-            )
-        ).fetchall(),
+        "window": lambda: plain.table(
+            inner,
+            f"(SELECT * FROM {filtered.format(t='events')} "
+            f"QUALIFY row_number() OVER (PARTITION BY person ORDER BY r) <= {BOUND})",
+        ),
     }
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
@@ -213,7 +238,7 @@ def measure_row(row: Row, ours: Ours, plain: Plain, repeats: int) -> dict[str, f
 def print_table(rows: int, repeats: int, folder: Path, *, with_peers: bool, encode: bool) -> bool:
     size = generate.Size(rows)
     path = generate.plain_parquet(size, folder)
-    ours, plain = Ours(size, encode=encode), Plain(path)
+    ours, plain = Ours(size, encode=encode), Plain(path, generate.plain_persons(size, folder))
     beside: dict[str, dict[str, float]] = peers.times(path, repeats) if with_peers else {}
     names = ["ours", "table", "parquet", "window", *beside]
     print(f"{rows:,} rows of {size.persons:,} persons; seconds, medians of {repeats}; bound {BOUND} rows; eps 1")

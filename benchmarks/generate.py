@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -45,6 +45,18 @@ def _column(name, kind, lower=None, upper=None, resolution=None, domain=None):
         upper=None if upper is None else Fraction(upper),
         resolution=None if resolution is None else Fraction(resolution),
         domain=None if domain is None else tuple(DomainValue(value, value, value) for value in domain),
+    )
+
+
+def describe_persons(groups: int = 10, max_rows: int = 20_000_000) -> DatasetDescription:
+    """Return the public description of a second table of the same kind of units: a register, one row a person."""
+    return replace(
+        describe(groups, groups, max_rows),
+        dataset="persons",
+        table="persons",
+        label_en="Persons",
+        label_zh="人员",
+        columns=(_column("home", ColumnKind.CATEGORY, domain=DISTRICTS),),
     )
 
 
@@ -133,6 +145,15 @@ def partition(size: Size, number: int, counts: np.ndarray | None = None) -> pa.T
     )
 
 
+def persons(size: Size, number: int) -> pa.Table:
+    """Return one partition of the register: the same persons as in the partition of events, in the same order."""
+    draw = np.random.default_rng([7, size.rows, number])
+    unit = draw.permutation(np.arange(number, size.persons, size.partitions))
+    home = np.minimum((draw.random(len(unit)) ** 1.7 * 12).astype(np.int64), 11)
+    ranks = np.ones(len(unit), np.int32)
+    return pa.table({"_unit": _scrambled(unit), "_rank": ranks, "home": _texts(DISTRICTS, home)})
+
+
 def _scrambled(units: np.ndarray) -> np.ndarray:
     # Tokens look random; an odd multiplier modulo 2**64 is a bijection.
     return (units.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)).view(np.int64)
@@ -165,6 +186,19 @@ def plain_parquet(size: Size, folder: Path) -> Path:
     draft = path.with_suffix(".draft")
     pq.write_table(plain, draft, row_group_size=122_880)
     draft.rename(path)
+    return path
+
+
+def plain_persons(size: Size, folder: Path) -> Path:
+    """Return the register as a plain database would have it."""
+    path = folder / f"persons_{size.rows}_{size.persons}.parquet"
+    if not path.exists():
+        whole = pa.concat_tables([persons(size, number) for number in range(size.partitions)])
+        whole = whole.take(pa.array(np.random.default_rng(4).permutation(len(whole))))
+        plain = pa.table({"person": whole.column("_unit"), "home": whole.column("home")})
+        draft = path.with_suffix(".draft")
+        pq.write_table(plain, draft, row_group_size=122_880)
+        draft.rename(path)
     return path
 
 

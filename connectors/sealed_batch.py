@@ -32,7 +32,7 @@ from sandbox.crypto.envelope import open_sealed, seal_to
 from sandbox.crypto.keys import PrivateKey
 from sandbox.crypto.signing import sign, verify_signature
 from sandbox.crypto.suites import Suite, suite
-from sandbox.errors import InputError, SaggarError, StorageError
+from sandbox.errors import FileFormatError, InputError, SaggarError, StorageError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.description import DatasetDescription
 from sandbox.model.digest import Digest, hash_bytes
@@ -252,6 +252,7 @@ def open_batch(path: Path, *, vault: PublicKey, departments: Sequence[PublicKey]
     4. It is addressed to this vault.
 
     Raises:
+        FileFormatError: the file is not there or cannot be read (`input.file.missing`).
         InputError: `input.sealed_batch.malformed`, `.truncated`, `.extended` (1), `.unsigned`, `.unknown_signer`,
             `.signature` (2), `.altered` (3), `.recipient` (4).
     """
@@ -259,7 +260,9 @@ def open_batch(path: Path, *, vault: PublicKey, departments: Sequence[PublicKey]
         with path.open("rb") as file:
             header, frames, digest, trailer = _walk(file)
     except OSError as error:
-        raise _refused("malformed", f"the file `{path.name}` cannot be read") from error
+        raise FileFormatError(
+            f"file `{path}` cannot be read", hint="check the path", code="input.file.missing"
+        ) from error
     record = _parse_header(header)
     department = _check_signature(trailer, record, departments)
     if (trailer["digest"], trailer["frames"]) != (digest, frames):
@@ -276,8 +279,11 @@ def open_batch(path: Path, *, vault: PublicKey, departments: Sequence[PublicKey]
 
 def _walk(file: IO[bytes]) -> tuple[bytes, int, Digest, dict[str, Any]]:
     outer = hashes.Hash(hashes.SM3())
-    if _take(file, len(MAGIC)) != MAGIC:
+    start = file.read(len(MAGIC))
+    if not MAGIC.startswith(start):
         raise _refused("malformed", "the file is not a sealed batch")
+    if len(start) < len(MAGIC):
+        raise _refused("truncated", "the batch is cut short")
     header = _take(file, _length(file, MAX_HEADER))
     outer.update(MAGIC + _U32.pack(len(header)) + header)
     frames = 0

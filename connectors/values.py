@@ -8,7 +8,7 @@ from datetime import date
 from fractions import Fraction
 
 from connectors.quality import BrokenReason
-from sandbox.model.description import Column, ColumnKind
+from sandbox.model.description import Column, ColumnKind, sealed_text
 
 MEMORY_TEXTS = 65_536
 """Texts that a column's memory may hold between two batches; it is emptied above, so memory stays bounded."""
@@ -94,7 +94,7 @@ class ColumnReader(dict[str, Stored]):
         self._high = None if column.upper is None else int(column.upper / step)
 
     def __missing__(self, raw: str) -> Stored:
-        text = raw.strip()
+        text = sealed_text(raw)
         value: Stored = None
         if text in self._null_values:
             if self.column.nullable:

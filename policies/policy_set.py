@@ -17,6 +17,12 @@ from sandbox.model.document import read_document
 ENGINE_ERROR = "engine-error"
 
 
+@lru_cache(maxsize=16)
+def _digest_of(policy_set: PolicySet) -> Digest:
+    """Return a set's digest; every decision names it, and the texts are long."""
+    return digest_of_record(policy_set.to_record())
+
+
 @dataclass(frozen=True, slots=True)
 class PolicySet:
     """The texts that decide.
@@ -30,7 +36,7 @@ class PolicySet:
     @property
     def digest(self) -> Digest:
         """The digest of the texts; one byte changed is another policy."""
-        return digest_of_record(self.to_record())
+        return _digest_of(self)
 
     def text(self, name: str) -> str:
         """Return the text called `name`."""

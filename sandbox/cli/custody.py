@@ -72,7 +72,7 @@ def recover(
     yes: YesOption = False,
 ) -> None:
     """Bring the master key back from custodians' shares, under a new passphrase 恢复."""
-    from sandbox.service.ceremonies import check_shares, recover_keys
+    from sandbox.service.ceremonies import check_ring, check_shares, recover_keys
     from sandbox.vault.custody import combine_shares
 
     shares = [Share.parse(read_file(path), name=path.name) for path in share]
@@ -84,6 +84,7 @@ def recover(
         f"[bold]{shares[0].kcv}[/]"
     )
     if rehearse:
+        check_ring(session.state, ring)
         console.print("[green]holds[/]: the shares bring the key back; nothing was changed")
         return
     confirm("lock the recovered keys under a new passphrase", yes)

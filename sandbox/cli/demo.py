@@ -154,15 +154,16 @@ class Firing:
 
     def quote(self) -> None:
         """Ask what the SQL job would cost."""
+        from sandbox.cli.asking import Asking, of_the_log
         from sandbox.cli.render import quote_tables
-        from sandbox.cli.work import operator_of, read_job
+        from sandbox.cli.work import operator_of
         from sandbox.jobs.quoting import quote_job
         from sandbox.jobs.specify import specify
         from sandbox.service.compose import open_records
 
         self._step("quoting 报价")
         with open_records(self._state) as records:
-            asked = read_job(records, self._examples / "job_sql.yaml", None, None, "0", None, None)
+            asked = of_the_log(records, Asking(self._examples / "job_sql.yaml"))
             spec = specify(records, asked.job, asked.code)
             quoted = quote_job(records, spec, asked.code, operator=operator_of(records, spec))
         self._shown.append("the quote for the SQL job, before anything is spent 报价:")
@@ -264,11 +265,12 @@ class Firing:
         return "\n".join(f"{number}. {question_words(e.question)}" for number, e in enumerate(exchanges, 1))
 
     def _run(self, name: str) -> Any:
-        from sandbox.cli.work import read_job, run_and_deliver
+        from sandbox.cli.asking import Asking, of_the_log
+        from sandbox.cli.work import run_and_deliver
         from sandbox.jobs.specify import specify
 
         with self._engine() as engine:
-            asked = read_job(engine, self._examples / name, None, None, "0", None, None)
+            asked = of_the_log(engine, Asking(self._examples / name))
             spec = specify(engine, asked.job, asked.code)
             return run_and_deliver(
                 engine, spec, asked.code, as_name="operator", out=self._out, quiet=True, passphrase=PASSPHRASE

@@ -157,7 +157,9 @@ def certificate_table(record: dict[str, Any], *, level: str) -> Table:
     table.add_row("signed by 签署", ", ".join(f"{p['name']} ({p['role']})" for p in record["parties"]))
     table.add_row("releases not covered 衍生结果", str(len(record["derived_releases"])))
     for remains in record["remaining"]:
-        table.add_row("remains 仍存", remains if level == "L1" or "epoch" not in remains else "backups: closed by L2")
+        # Of what remains the closed epoch ends this alone: without a second factor an old passphrase still opens.
+        closed = level == "L2" and remains.startswith("backups of this vault from before")
+        table.add_row("remains 仍存", "backups: closed by L2" if closed else remains)
     table.add_row("replay left 可重放", f"levels {', '.join(map(str, record['replay']['left']))}; level 4 is lost")
     return table
 

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from sandbox.cli.datasets import read_text
+from sandbox.cli.asking import Asking, asking, of_the_log
 from sandbox.cli.session import console, own_key, passphrase_for, print_json, session, told
 from sandbox.crypto.entropy import random_bytes
 from sandbox.errors import InputError
@@ -33,12 +33,6 @@ _STATE_ZH = {
     JobState.RECOVERED: "已按全额计费",
 }
 
-JobArgument = Annotated[Path | None, typer.Argument(help="A job file (YAML); or give --sql.")]
-SqlOption = Annotated[str | None, typer.Option("--sql", help="One question, instead of a job file.")]
-EpsilonOption = Annotated[str | None, typer.Option(help="With --sql: the loss as epsilon, exact text.")]
-DeltaOption = Annotated[str, typer.Option(help="With --sql: delta for --epsilon.")]
-AgreementOption = Annotated[str | None, typer.Option(help="With --sql: the agreement, where there are several.")]
-RowsOption = Annotated[int | None, typer.Option(help="With --sql: rows of one unit that may count.")]
 KeyOption = Annotated[Path | None, typer.Option("--key", help="A key file kept outside the state directory.")]
 AsOption = Annotated[str | None, typer.Option("--as", help="Whose key signs. Default: the agreement's operator.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -55,22 +49,10 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: saggar budget")(budget)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the command line asked for: a job file's terms and its code."""
-
-    job: Any
-    code: str
-
-
 @told
+@asking
 def quote(
-    job: JobArgument = None,
-    sql: SqlOption = None,
-    epsilon: EpsilonOption = None,
-    delta: DeltaOption = "1e-7",
-    agreement: AgreementOption = None,
-    rows: RowsOption = None,
+    asked_for: Asking,
     within: Annotated[
         str | None, typer.Option(help="With --sql: say how much loss gives this error, as in 2%.")
     ] = None,
@@ -84,13 +66,13 @@ def quote(
     from sandbox.jobs.specify import specify
     from sandbox.service.compose import open_records
 
-    if sql is not None and weights is not None:
-        sql = f"{sql.rstrip().rstrip(';')} SETTINGS weights = ({weights})"
+    if asked_for.sql is not None and weights is not None:
+        asked_for = replace(asked_for, sql=f"{asked_for.sql.rstrip().rstrip(';')} SETTINGS weights = ({weights})")
     wanted = None if within is None else (share_of(within), cell)
-    if wanted is not None and sql is not None and epsilon is None:
-        epsilon = "1"
+    if wanted is not None and asked_for.sql is not None and asked_for.epsilon is None:
+        asked_for = replace(asked_for, epsilon="1")
     with open_records(session.state) as records:
-        asked = read_job(records, job, sql, epsilon, delta, agreement, rows)
+        asked = of_the_log(records, asked_for)
         spec = specify(records, asked.job, asked.code)
         quoted = quote_job(records, spec, asked.code, operator=operator_of(records, spec), wanted=wanted)
     if as_json:
@@ -101,13 +83,9 @@ def quote(
 
 
 @told
+@asking
 def submit(
-    job: JobArgument = None,
-    sql: SqlOption = None,
-    epsilon: EpsilonOption = None,
-    delta: DeltaOption = "1e-7",
-    agreement: AgreementOption = None,
-    rows: RowsOption = None,
+    asked_for: Asking,
     as_name: AsOption = None,
     key: KeyOption = None,
     again: Annotated[bool, typer.Option("--again", help="Ask again with fresh noise, and pay again.")] = False,
@@ -121,7 +99,7 @@ def submit(
     with open_engine(
         session.state, passphrase=passphrase_for("sandbox"), purpose="submit", wait_s=session.wait_s
     ) as engine:
-        asked = read_job(engine, job, sql, epsilon, delta, agreement, rows)
+        asked = of_the_log(engine, asked_for)
         spec = specify(engine, asked.job, asked.code, nonce=random_bytes(8).hex() if again else None)
         delivery = run_and_deliver(engine, spec, asked.code, as_name=as_name, key_file=key, out=out, quiet=as_json)
     if as_json:
@@ -204,31 +182,6 @@ def budget(as_json: JsonOption = False) -> None:
     console.print(accounts_table(lines, title="privacy budget 隐私预算"))
     for facts in sorted(users, key=lambda f: f.submitted_seq):
         console.print(f"  job {short(facts.job)} {facts.name}: ρ {rho_text(facts.posted)} ({facts.state.value})")
-
-
-def read_job(
-    records: Any,
-    job: Path | None,
-    sql: str | None,
-    epsilon: str | None,
-    delta: str,
-    agreement: str | None,
-    rows: int | None,
-) -> Asked:
-    """Return the job that the command line names, from a file or from `--sql`."""
-    from sandbox.jobs.question_job import question_job
-    from sandbox.model.load_job import load_job
-
-    if (job is None) == (sql is None):
-        raise InputError(
-            "give a job file or --sql, one of the two", hint="see `saggar submit --help`", code="input.usage"
-        )
-    if job is not None:
-        parsed = load_job(read_text(job), job.name)
-        if parsed.model is not None:
-            return Asked(parsed, parsed.model.to_text())
-        return Asked(parsed, read_text(job.parent / parsed.code))
-    return Asked(question_job(records, epsilon, delta, agreement, rows), str(sql))
 
 
 def share_of(text: str) -> Fraction:

@@ -197,7 +197,7 @@ def part_of(tables: Sequence[pa.Table]) -> pa.Table | Pair:
 
 def reply_bytes(partials: Partials) -> bytes:
     """Return the reply of a worker: the canonical bytes of its partials."""
-    return _write_reply(partials.to_record())
+    return partials.to_bytes()
 
 
 def _write_reply(record: Any) -> bytes:

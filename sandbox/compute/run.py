@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, arranged, batches, placed, with_kept
+from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, Groups, batches, clustered, few_rows, numbered, placed
 from sandbox.compute.paired import Pair
 from sandbox.errors import VaultError
 from sandbox.privacy.keys import Key
@@ -28,6 +28,8 @@ BATCH_ROWS = 1 << 23
 _CLOSED = {
     "enable_external_access": "false",
     "temp_directory": "",
+    # Threads that read files; there are none, and to start them took longer than a small question.
+    "async_threads": "0",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
@@ -187,21 +189,40 @@ def _needed(table: pa.Table, columns: Sequence[str]) -> pa.Table:
 def _run(
     connection: Any, statement: Statement, tables: Mapping[str, pa.Table]
 ) -> Iterator[tuple[Key, tuple[int, ...]]]:
-    whole, groups = arranged(tables["t"], statement.layout)
-    layout = statement.layout
-    if layout.few:
-        # Which rows pass is a set: the engine may give them in any order, and does after a list behind IN.
-        passing = f"SELECT {PLACE_COLUMN} FROM t WHERE {layout.filter}"  # noqa: S608 (our own SQL)
-        places = _executed(connection, passing, {"t": placed(whole)}, "fetchnumpy")[PLACE_COLUMN]
-        whole = with_kept(whole, places, layout.few)
-    rows = _executed(connection, statement.sql, {**tables, "t": whole}, "fetchall")
+    table, groups = _arranged(connection, tables["t"], statement.layout)
+    rows = _executed(connection, statement.sql, {**tables, "t": table}, "fetchall")
     width = statement.width
     if groups is None:
-        return ((row[:width], tuple(map(int, row[width:]))) for row in rows)
-    # One number stands for the texts of all groups; a place in a histogram may follow.
-    width -= len(statement.layout.groups) - 1
-    known = {number: groups.key(number) for number in {row[0] for row in rows}}
-    return ((known[row[0]] + row[1:width], tuple(map(int, row[width:]))) for row in rows)
+        return ((row[:width], _amounts(row[width:])) for row in rows)
+    # One number stands for several texts; a place in a histogram may follow.
+    width -= groups.width - 1
+    keys = groups.keys([row[0] for row in rows])
+    return ((key + row[1:width], _amounts(row[width:])) for key, row in zip(keys, rows, strict=True))
+
+
+def _amounts(found: tuple[Any, ...]) -> tuple[int, ...]:
+    return (int(found[0]),) if len(found) == 1 else tuple(map(int, found))
+
+
+def _arranged(connection: Any, table: pa.Table, layout: Layout) -> tuple[pa.Table, Groups | None]:
+    """Return a partition as a layout asks, and what its numbers stand for."""
+    if layout.clustered:
+        table = clustered(table)
+    places = _passing(connection, table, layout.filter) if layout.filter else None
+    try:
+        return numbered(few_rows(table, layout, places) if layout.few else table, layout)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        # A column of another type than the plan's; the words of the error may hold values.
+        raise engine_failed() from None
+
+
+def _passing(connection: Any, table: pa.Table, condition: str) -> Any:
+    """Return where the rows stand that pass a filter, in any order.
+
+    Which rows pass is a set: the engine may give them in any order, and does after a list behind IN.
+    """
+    passing = f"SELECT {PLACE_COLUMN} FROM t WHERE {condition}"  # noqa: S608 (our own SQL)
+    return _executed(connection, passing, {"t": placed(table)}, "fetchnumpy")[PLACE_COLUMN]
 
 
 def _executed(connection: Any, sql: str, tables: Mapping[str, pa.Table], fetch: str) -> Any:

@@ -32,6 +32,10 @@ class Aead(Protocol):
         """Return ciphertext and tag."""
         ...
 
+    def seal_into(self, key: Data, nonce: Data, plaintext: Data, aad: Data, room: memoryview) -> None:
+        """Write ciphertext and tag into `room`, which has their length and does not overlap the plaintext."""
+        ...
+
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext, or raise `SealBrokenError`."""
         ...
@@ -53,16 +57,16 @@ class PycryptodomeAesGcm:
 
     def seal(self, key: Data, nonce: Data, plaintext: Data, aad: Data) -> bytes:
         """Return ciphertext and tag."""
-        check_sealing(self.key_bytes, key, nonce, plaintext)
+        return seal_to_bytes(self, key, nonce, plaintext, aad)
+
+    def seal_into(self, key: Data, nonce: Data, plaintext: Data, aad: Data, room: memoryview) -> None:
+        """Write ciphertext and tag into `room`."""
+        source = check_sealing(self.key_bytes, key, nonce, plaintext, room)
         cipher = AES.new(bytes(key), AES.MODE_GCM, nonce=bytes(nonce), mac_len=TAG_BYTES)
         cipher.update(aad)
-        source = flat(plaintext)
-        if not source.nbytes:
-            return bytes(cipher.digest())
-        sealed, room = new_bytes(source.nbytes + TAG_BYTES)
-        cipher.encrypt(source, output=room[: source.nbytes])
-        room[source.nbytes :] = cipher.digest()
-        return sealed
+        if source.nbytes:
+            cipher.encrypt(source, output=room[:-TAG_BYTES])
+        room[-TAG_BYTES:] = cipher.digest()
 
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext, or raise `SealBrokenError`."""
@@ -92,8 +96,12 @@ class OpensslAesGcm:
 
     def seal(self, key: Data, nonce: Data, plaintext: Data, aad: Data) -> bytes:
         """Return ciphertext and tag."""
-        check_sealing(self.key_bytes, key, nonce, plaintext)
-        return AESGCM(key).encrypt(nonce, flat(plaintext), aad)
+        return seal_to_bytes(self, key, nonce, plaintext, aad)
+
+    def seal_into(self, key: Data, nonce: Data, plaintext: Data, aad: Data, room: memoryview) -> None:
+        """Write ciphertext and tag into `room`."""
+        source = check_sealing(self.key_bytes, key, nonce, plaintext, room)
+        AESGCM(key).encrypt_into(nonce, source, aad, room)
 
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext, or raise `SealBrokenError`."""
@@ -125,10 +133,16 @@ class OpensslSm4Gcm:
 
     def seal(self, key: Data, nonce: Data, plaintext: Data, aad: Data) -> bytes:
         """Return ciphertext and tag."""
-        check_sealing(self.key_bytes, key, nonce, plaintext)
+        return seal_to_bytes(self, key, nonce, plaintext, aad)
+
+    def seal_into(self, key: Data, nonce: Data, plaintext: Data, aad: Data, room: memoryview) -> None:
+        """Write ciphertext and tag into `room`."""
+        source = check_sealing(self.key_bytes, key, nonce, plaintext, room)
         cipher = Cipher(algorithms.SM4(bytes(key)), modes.GCM(bytes(nonce))).encryptor()
         cipher.authenticate_additional_data(aad)
-        return b"".join((cipher.update(flat(plaintext)), cipher.finalize(), cipher.tag))
+        room[:-TAG_BYTES] = cipher.update(source)  # in place it would need spare room at the end
+        cipher.finalize()
+        room[-TAG_BYTES:] = cipher.tag
 
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext, or raise `SealBrokenError`."""
@@ -149,17 +163,27 @@ class OpensslSm4Gcm:
         room[:] = plaintext
 
 
-def check_sealing(key_bytes: int, key: Data, nonce: Data, plaintext: Data) -> None:
-    """Refuse a key of the wrong length, a message too large for one call, or (a bug) a nonce of the wrong length."""
+def check_sealing(key_bytes: int, key: Data, nonce: Data, plaintext: Data, room: memoryview) -> memoryview:
+    """Return a view of the plaintext; refuse a key of the wrong length or too long a message."""
     check_key(key_bytes, key)
+    source = check_message(plaintext)
     if len(nonce) != NONCE_BYTES:
         raise AssertionError(f"a nonce has {NONCE_BYTES} bytes")
-    if memoryview(plaintext).nbytes > MESSAGE_BYTES_MAX:
+    if room.nbytes != source.nbytes + TAG_BYTES:
+        raise AssertionError(f"a room of {room.nbytes} bytes for a plaintext of {source.nbytes} and its tag")
+    return source
+
+
+def check_message(plaintext: Data) -> memoryview:
+    """Return a view of the plaintext, or refuse one that is too long for one call."""
+    source = flat(plaintext)
+    if source.nbytes > MESSAGE_BYTES_MAX:
         raise VaultError(
             f"one sealed message holds at most {MESSAGE_BYTES_MAX} bytes",
             hint="split it into chunks",
             code="vault.seal_too_large",
         )
+    return source
 
 
 def split_sealed(key_bytes: int, key: Data, nonce: Data, sealed: Data) -> tuple[memoryview, memoryview]:
@@ -175,6 +199,13 @@ def check_room(body: memoryview, room: memoryview) -> None:
     """Refuse (a bug) a room that is not exactly as long as the ciphertext."""
     if room.nbytes != body.nbytes:
         raise AssertionError(f"a room of {room.nbytes} bytes for a plaintext of {body.nbytes}")
+
+
+def seal_to_bytes(aead: Aead, key: Data, nonce: Data, plaintext: Data, aad: Data) -> bytes:
+    """Return ciphertext and tag of a provider that writes in place."""
+    sealed, room = new_bytes(check_message(plaintext).nbytes + TAG_BYTES)
+    aead.seal_into(key, nonce, plaintext, aad, room)
+    return sealed
 
 
 def unseal_to_bytes(aead: Aead, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:

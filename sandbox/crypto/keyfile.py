@@ -49,25 +49,32 @@ _SALT_RANGE = (16, 64)
 _FILE_BYTES_MAX = 2**20
 
 
-def lock_key(key: PrivateKey, passphrase: str) -> bytes:
+def lock_key(key: PrivateKey, passphrase: str, factor: SecondFactor | None = None) -> bytes:
     """Return a key as the text of a key file.
 
     Args:
         key: what to keep.
         passphrase: not empty; its Unicode spelling is normalised (NFC).
+        factor: what is needed beside the passphrase, or None.
     """
-    open_part = {"v": _VERSION, "kind": _KEY_KIND, "public": key.public.to_record(), "kdf": _fresh_kdf()}
-    return _lock(open_part, suite(key.public.suite), key.signing + key.sealing, passphrase)
+    open_part = {**_version(factor), "kind": _KEY_KIND, "public": key.public.to_record(), "kdf": _fresh_kdf()}
+    return _lock(open_part, suite(key.public.suite), key.signing + key.sealing, passphrase, factor)
 
 
-def unlock_key(raw: bytes, passphrase: str) -> PrivateKey:
+def unlock_key(raw: bytes, passphrase: str, factors: Sequence[SecondFactor] = ()) -> PrivateKey:
     """Return the key of a key file.
 
+    Args:
+        raw: the file.
+        passphrase: what it was locked under.
+        factors: the second factors at hand; the file says which one it needs, if any.
+
     Raises:
-        KeyUnavailableError: the passphrase is wrong (`…wrong_passphrase`) or the file is damaged (`…damaged`).
+        KeyUnavailableError: the passphrase is wrong (`…wrong_passphrase`), the second factor is none of these
+            (`…second_factor`) or the file is damaged (`…damaged`).
     """
     record, public = _parse_key(raw)
-    secret = _unlock(record, suite(public.suite), passphrase)
+    secret = _unlock(record, suite(public.suite), passphrase, _wanted(record, factors))
     if len(secret) != 2 * _SECRET_HALF_BYTES:
         raise _damaged("its secret part has the wrong length")
     key = PrivateKey(public, secret[:_SECRET_HALF_BYTES], secret[_SECRET_HALF_BYTES:])
@@ -97,8 +104,7 @@ def lock_secret(secret: bytes, passphrase: str, purpose: str, factor: SecondFact
     """
     if not secret or not purpose:
         raise AssertionError("a secret file needs a secret and a purpose")
-    version = {"v": _VERSION} if factor is None else {"v": _FACTOR_VERSION, "factor": factor.factor_id}
-    open_part = {**version, "kind": _SECRET_KIND, "purpose": purpose, "kdf": _fresh_kdf()}
+    open_part = {**_version(factor), "kind": _SECRET_KIND, "purpose": purpose, "kdf": _fresh_kdf()}
     return _lock(open_part, suite(SuiteName.GM), secret, passphrase, factor)
 
 
@@ -134,6 +140,10 @@ def factor_needed(raw: bytes) -> str | None:
     """
     factor: str | None = _parse(raw, _SECRET_KIND, "purpose").get("factor")
     return factor
+
+
+def _version(factor: SecondFactor | None) -> dict[str, object]:
+    return {"v": _VERSION} if factor is None else {"v": _FACTOR_VERSION, "factor": factor.factor_id}
 
 
 def _wanted(record: dict[str, Any], factors: Sequence[SecondFactor]) -> SecondFactor | None:
@@ -222,7 +232,7 @@ def _parse(raw: bytes, kind: str, subject: str) -> dict[str, Any]:
     except CanonicalError as error:
         raise _damaged("it is not canonical JSON") from error
     fields = {"v", "kind", subject, "kdf", "sealed"}
-    with_factor = kind == _SECRET_KIND and isinstance(record, dict) and "factor" in record
+    with_factor = isinstance(record, dict) and "factor" in record
     if not isinstance(record, dict) or set(record) != (fields | {"factor"} if with_factor else fields):
         raise _damaged(f"it is not a `{kind}` file")
     version = _FACTOR_VERSION if with_factor else _VERSION

@@ -1,4 +1,4 @@
-"""SM4-GCM of the system's libgcrypt, by ctypes: five times the speed of OpenSSL on x86 without SM4 instructions.
+"""SM4-GCM and SM3 of the system's libgcrypt, by ctypes: on x86 five times and one and a half times OpenSSL's speed.
 
 Optional: where the library is absent, too old or in FIPS mode, opening it raises and the next provider serves.
 """
@@ -16,15 +16,17 @@ from sandbox.crypto.aead import (
     broken_seal,
     check_room,
     check_sealing,
+    seal_to_bytes,
     split_sealed,
     unseal_to_bytes,
 )
-from sandbox.crypto.buffers import Data, address_of, flat, new_bytes
+from sandbox.crypto.buffers import Data, address_of, flat
+from sandbox.crypto.hashing import HASH_BYTES, OpensslHashes
 from sandbox.errors import VaultError
 
 _SONAME = "libgcrypt.so.20"
 _LEAST_VERSION = b"1.10.0"
-_SM4, _GCM = 318, 9  # gcry_cipher_algos, gcry_cipher_modes
+_SM4, _GCM, _SM3 = 318, 9, 326  # gcry_cipher_algos, gcry_cipher_modes, gcry_md_algos
 _DISABLE_SECMEM, _INITIALIZATION_FINISHED, _IS_INITIALIZED = 37, 38, 39  # gcry_ctl_cmds
 _ERROR_CODE_MASK, _CHECKSUM_ERROR = 0xFFFF, 10  # libgpg-error: the low bits are the code
 
@@ -45,17 +47,17 @@ class LibgcryptSm4Gcm:
 
     def seal(self, key: Data, nonce: Data, plaintext: Data, aad: Data) -> bytes:
         """Return ciphertext and tag."""
-        check_sealing(self.key_bytes, key, nonce, plaintext)
-        source = flat(plaintext)
-        size = source.nbytes
-        sealed, room = new_bytes(size + TAG_BYTES)
-        start = address_of(room)
+        return seal_to_bytes(self, key, nonce, plaintext, aad)
+
+    def seal_into(self, key: Data, nonce: Data, plaintext: Data, aad: Data, room: memoryview) -> None:
+        """Write ciphertext and tag into `room`."""
+        source = check_sealing(self.key_bytes, key, nonce, plaintext, room)
+        size, start = source.nbytes, address_of(room)
         assert start is not None  # there is always a tag
         with self._cipher(key, nonce, aad) as handle:
             if size:
                 _check(self._library.gcry_cipher_encrypt(handle, start, size, address_of(source), size))
             _check(self._library.gcry_cipher_gettag(handle, start + size, TAG_BYTES))
-        return sealed
 
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext, or raise `SealBrokenError`."""
@@ -89,6 +91,31 @@ class LibgcryptSm4Gcm:
             self._library.gcry_cipher_close(handle)
 
 
+class LibgcryptSm3(OpensslHashes):
+    """SM3 of libgcrypt; HMAC and HKDF-Expand, which take in little, stay with `cryptography`.
+
+    Raises:
+        VaultError: the library is absent or older than 1.10.
+    """
+
+    provider = "libgcrypt"
+
+    def __init__(self) -> None:
+        super().__init__("sm3")
+        self._library, self.version = _open_library()
+
+    def hash(self, data: Data) -> bytes:
+        """Return the 32-byte hash."""
+        source, handle = flat(data), ctypes.c_void_p()
+        _check(self._library.gcry_md_open(ctypes.byref(handle), _SM3, 0))
+        try:
+            if source.nbytes:
+                self._library.gcry_md_write(handle, address_of(source), source.nbytes)
+            return ctypes.string_at(self._library.gcry_md_read(handle, _SM3), HASH_BYTES)
+        finally:
+            self._library.gcry_md_close(handle)
+
+
 def _open_library() -> tuple[ctypes.CDLL, str]:
     """Return the initialised library and its version."""
     if not sys.platform.startswith("linux"):
@@ -110,11 +137,15 @@ def _open_library() -> tuple[ctypes.CDLL, str]:
         "gcry_cipher_decrypt": [pointer, pointer, size, pointer, size],
         "gcry_cipher_gettag": [pointer, pointer, size],
         "gcry_cipher_checktag": [pointer, ctypes.c_char_p, size],
+        "gcry_md_open": [ctypes.POINTER(pointer), ctypes.c_int, ctypes.c_uint],
     }
     for name, arguments in signatures.items():
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, ctypes.c_uint
     library.gcry_cipher_close.argtypes, library.gcry_cipher_close.restype = [pointer], None
+    library.gcry_md_write.argtypes, library.gcry_md_write.restype = [pointer, pointer, size], None
+    library.gcry_md_read.argtypes, library.gcry_md_read.restype = [pointer, ctypes.c_int], pointer
+    library.gcry_md_close.argtypes, library.gcry_md_close.restype = [pointer], None
     library.gcry_check_version.argtypes, library.gcry_check_version.restype = [ctypes.c_char_p], ctypes.c_char_p
     version = library.gcry_check_version(_LEAST_VERSION)  # also starts the library: it must be the first call
     if version is None:

@@ -11,7 +11,7 @@ from sandbox.crypto import providers
 from sandbox.crypto.aead import NONCE_BYTES, TAG_BYTES, Aead
 from sandbox.crypto.buffers import Data
 from sandbox.crypto.hashing import HASH_BYTES, HashFamily
-from sandbox.model.digest import HashName
+from sandbox.model.digest import Digest, HashName
 from sandbox.model.keys import SuiteName
 
 EXPAND_BYTES_MAX = 255 * HASH_BYTES
@@ -61,6 +61,10 @@ class Suite(Protocol):
         """Return ciphertext and tag.  A nonce must never serve twice under one key."""
         ...
 
+    def seal_into(self, key: Data, nonce: Data, plaintext: Data, aad: Data, room: memoryview) -> None:
+        """Write ciphertext and tag into `room`, which has their length and does not overlap the plaintext."""
+        ...
+
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext; raise `SealBrokenError` unless key, nonce, bytes and associated data all fit."""
         ...
@@ -108,6 +112,10 @@ class ProvidedSuite:
         """Return ciphertext and tag."""
         return self.aead.seal(key, nonce, plaintext, aad)
 
+    def seal_into(self, key: Data, nonce: Data, plaintext: Data, aad: Data, room: memoryview) -> None:
+        """Write ciphertext and tag into `room`."""
+        self.aead.seal_into(key, nonce, plaintext, aad, room)
+
     def unseal(self, key: Data, nonce: Data, sealed: Data, aad: Data) -> bytes:
         """Return the plaintext, or raise `SealBrokenError`."""
         return self.aead.unseal(key, nonce, sealed, aad)
@@ -115,6 +123,11 @@ class ProvidedSuite:
     def unseal_into(self, key: Data, nonce: Data, sealed: Data, aad: Data, room: memoryview) -> None:
         """Write the plaintext into `room`, or raise `SealBrokenError`; what stands there then means nothing."""
         self.aead.unseal_into(key, nonce, sealed, aad, room)
+
+
+def digest_by(suite: Suite, data: Data) -> Digest:
+    """Return the digest of many bytes, by the provider that hashes them fastest."""
+    return Digest(f"{suite.hash_name}:{suite.hash(data).hex()}")
 
 
 @cache

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from policies.decide import DecisionRequest, check_decision, decide, described_columns
-from sandbox.errors import PolicyError, QueryError, SaggarError
+from sandbox.errors import LedgerError, PolicyError, PrivacyError, QueryError, SaggarError
 from sandbox.jobs.engine import Engine, Records
 from sandbox.jobs.models import check_model
 from sandbox.jobs.registry import agreement_of, description_of, snapshot_of, tables_of
@@ -29,7 +29,7 @@ NO_PROGRAM: dict[str, Any] = {"level": "no-program"}
 
 
 def admit(engine: Engine, submitted: Submitted) -> Admitted:
-    """Return the job once its code is in the language and the policy set permits it; log the decision.
+    """Return the job once its code is in the language and the policy set permits it; a denial is logged.
 
     Raises:
         QueryError, ProgramError: the code is not in the language.
@@ -53,7 +53,7 @@ def admit(engine: Engine, submitted: Submitted) -> Admitted:
         request = decision_request(
             spec, agreement, descriptions, reads, isolation, operator=operator, at=engine.clock.now()
         )
-        _decide(engine, submitted.job, request)
+        decided = _decide(engine, submitted.job, request)
     reservations = tuple(
         reservation
         for description in descriptions
@@ -62,22 +62,27 @@ def admit(engine: Engine, submitted: Submitted) -> Admitted:
             *((dataset_account(description.dataset, kind), spec.loss) for kind in description.unit_kinds),
         )
     )
-    return Admitted(submitted, agreement, descriptions, query, reads, reservations, isolation)
+    return Admitted(submitted, agreement, descriptions, query, reads, reservations, isolation, decided)
 
 
 def reserve(engine: Engine, admitted: Admitted) -> Reserved:
-    """Hold the job's loss on every account, durably, before any data is opened.
+    """Log the decision and hold the job's loss on every account, in one commit, before any data is opened.
 
     Raises:
-        BudgetExhaustedError: an account has less left than the job asks for.
+        BudgetExhaustedError: an account has less left than the job asks for; the decision is in the log.
     """
     job = admitted.submitted.job
+    decided = (EntryKind.JOB_DECIDED, admitted.decided)
     with refused_at(engine, job, "reserve"):
         body = {
             "job": job,
             "reservations": [{"account": account, "loss": loss.to_record()} for account, loss in admitted.reservations],
         }
-        entry = engine.append(EntryKind.BUDGET_RESERVED, body)
+        try:
+            entry = engine.append_all(decided, (EntryKind.BUDGET_RESERVED, body))[-1]
+        except (PrivacyError, PolicyError, LedgerError):
+            engine.append_all(decided)
+            raise
     return Reserved(admitted, entry.at, engine.clock.monotonic_s())
 
 
@@ -98,18 +103,18 @@ def check_code(records: Records, spec: JobSpec, code: str) -> tuple[CheckedQuery
 
 
 def check_reads(records: Records, spec: JobSpec, reads: Reads) -> tuple[DatasetDescription, ...]:
-    """Return the descriptions of the datasets read; every column must exist, every snapshot be the current one."""
+    """Return the descriptions of the datasets read; every column must exist, every snapshot be the current one.
+
+    Raises:
+        QueryError: a column does not exist, a snapshot is not the current one, or a table's name stands for two
+            datasets (`input.query.ambiguous_table`).
+    """
+    _check_tables(records, spec, [dataset for dataset, _ in reads])
     named = dict(spec.snapshots)
     descriptions = []
     for dataset, columns in reads:
         description = description_of(records, dataset)
-        for column in columns:
-            if description.column(column) is None and column != description.unit.column:
-                raise QueryError(
-                    f"dataset `{dataset}` has no column `{column}`",
-                    hint=f"its columns are {', '.join(c.name for c in description.columns)}",
-                    code="input.query.unknown_column",
-                )
+        check_columns(description, columns)
         if named.get(dataset) != snapshot_of(records, dataset):
             raise QueryError(
                 f"the job names another snapshot of `{dataset}` than the current one",
@@ -118,6 +123,36 @@ def check_reads(records: Records, spec: JobSpec, reads: Reads) -> tuple[DatasetD
             )
         descriptions.append(description)
     return tuple(descriptions)
+
+
+def _check_tables(records: Records, spec: JobSpec, read: Sequence[str]) -> None:
+    """Refuse a table name that stands for two datasets, whichever of them would be meant.
+
+    SQL names a table among all sealed datasets; a program declares its datasets, and names a table among those.
+    """
+    known = read if spec.kind is JobKind.PYTHON else sorted(records.state().datasets)
+    by_table: dict[str, list[str]] = {}
+    for dataset in known:
+        by_table.setdefault(description_of(records, dataset).table, []).append(dataset)
+    for table, datasets in by_table.items():
+        if len(datasets) > 1 and not set(datasets).isdisjoint(read):
+            raise QueryError(
+                f"the table name `{table}` stands for the datasets {' and '.join(f'`{name}`' for name in datasets)}",
+                hint="ask the department to seal one of them again under another table name, or read one of them",
+                code="input.query.ambiguous_table",
+                datasets=datasets,
+            )
+
+
+def check_columns(description: DatasetDescription, columns: tuple[str, ...]) -> None:
+    """Raise `QueryError` where a dataset has no such column."""
+    for column in columns:
+        if description.column(column) is None and column != description.unit.column:
+            raise QueryError(
+                f"dataset `{description.dataset}` has no column `{column}`",
+                hint=f"its columns are {', '.join(c.name for c in description.columns)}",
+                code="input.query.unknown_column",
+            )
 
 
 def decision_request(
@@ -145,7 +180,8 @@ def decision_request(
     )
 
 
-def _decide(engine: Engine, job: Digest, request: DecisionRequest) -> None:
+def _decide(engine: Engine, job: Digest, request: DecisionRequest) -> dict[str, Any]:
+    """Return an allowing decision as the log shall have it; log a denying one and raise it."""
     decision = decide(request)
     body = {
         "job": job,
@@ -155,8 +191,10 @@ def _decide(engine: Engine, job: Digest, request: DecisionRequest) -> None:
         "request": engine.documents.put(canonical_bytes(request.to_record())),
         "loss": request.loss.to_record(),
     }
-    engine.append(EntryKind.JOB_DECIDED, body)
+    if not decision.allowed:
+        engine.append(EntryKind.JOB_DECIDED, body)
     check_decision(decision)
+    return body
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from sandbox.compute.sealed import SealedTables
 from sandbox.crypto.keys import PrivateKey
 from sandbox.ledger.account import State
 from sandbox.ledger.merkle import Proofs
-from sandbox.ledger.store import Ledger
+from sandbox.ledger.store import Draft, Ledger
 from sandbox.model.digest import Digest
 from sandbox.model.entry import Entry, EntryKind
 from sandbox.model.keys import PublicKey, Role
@@ -47,6 +47,10 @@ class Documents(Protocol):
 
     def put(self, data: bytes) -> Digest:
         """Keep `data` durably and return its digest."""
+        ...
+
+    def put_all(self, *documents: bytes) -> tuple[Digest, ...]:
+        """Keep several documents durably and return their digests in the same order."""
         ...
 
     def get(self, digest: str) -> bytes:
@@ -153,3 +157,8 @@ class Engine(Records):
         """Append one entry durably; time never goes back, whatever the clock says."""
         moment = max(at or self.clock.now(), self.state().at)
         return self.ledger.append(kind, actor or self.actor, body, moment)
+
+    def append_all(self, *entries: tuple[EntryKind, dict[str, Any]], at: str | None = None) -> tuple[Entry, ...]:
+        """Append several entries in one commit, all of them or none."""
+        moment = max(at or self.clock.now(), self.state().at)
+        return self.ledger.append_all([Draft(kind, self.actor, body, moment) for kind, body in entries])

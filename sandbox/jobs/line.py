@@ -20,10 +20,10 @@ from sandbox.jobs.gate import gate
 from sandbox.jobs.measuring import FailedAfterOpenError, log_opening, measure_job
 from sandbox.jobs.publishing import publish, publish_reservation
 from sandbox.jobs.recover import post_everything
-from sandbox.jobs.settling import log_gated, pad_duration, release, settle, settle_failed
+from sandbox.jobs.settling import pad_duration, release, settle, settle_failed
 from sandbox.jobs.stages import Gated, Released, Reserved, SignedJob
 from sandbox.jobs.submit import check_submitter, submit
-from sandbox.model.job import JobState
+from sandbox.model.job import JobKind, JobState
 
 Progress = Callable[[str], None]
 
@@ -55,11 +55,14 @@ def run_job(
         progress("submit 提交")
         submitted = submit(engine, signed)
         progress("admit 准入")
-        admitted = admit(engine, submitted)
         with refused_at(engine, submitted.job, "pool"):
             engine.pool.prepare()  # A reader starts while the log and the witness are at work.
+        admitted = admit(engine, submitted)
         progress("reserve 预留")
         reserved = reserve(engine, admitted)
+        if submitted.spec.kind is JobKind.PYTHON:
+            with suppress(SaggarError):  # whoever needs the process meets it again
+                engine.guests().begin_process(submitted.code)
         publish_reservation(engine, submitted.job)
     except SaggarError:
         _publish_ending(engine)
@@ -98,7 +101,6 @@ def _measure_and_gate(engine: Engine, reserved: Reserved, cancel: threading.Even
             gated = gate(measured, engine.key)
         except GateError as error:
             raise FailedAfterOpenError(error, measured) from error
-        log_gated(engine, gated)
     except FailedAfterOpenError as failure:
         settle_failed(engine, failure.measured, failure.error)
         _publish_ending(engine)

@@ -14,7 +14,7 @@ from sandbox.jobs.models import learn
 from sandbox.jobs.questions import Questioner
 from sandbox.jobs.stages import Measured, Reserved
 from sandbox.model.canonical import canonical_release_bytes
-from sandbox.model.digest import Digest, hash_bytes
+from sandbox.model.digest import Digest, digest_of, hash_bytes
 from sandbox.model.entry import EntryKind
 from sandbox.model.job import JobKind
 from sandbox.model.keys import Role
@@ -116,6 +116,7 @@ def _close(
     submitted = reserved.admitted.submitted
     secret = padded_secret({"v": 1, "job": submitted.job, "questions": list(questioner.sealed)})
     context = f"{SEALING_CONTEXT}/{submitted.job}"
+    envelopes = {key.key_id: seal_to(key, secret, context) for key in engine.trusted(Role.AUDITOR)}
     transcript = Transcript(
         job=submitted.job,
         code=submitted.spec.code,
@@ -124,8 +125,6 @@ def _close(
         refusals=tuple(questioner.refusals),
         outputs=outputs,
         guest=guest,
-        sealed={
-            key.key_id: engine.documents.put(seal_to(key, secret, context)) for key in engine.trusted(Role.AUDITOR)
-        },
+        sealed={key_id: digest_of(envelope) for key_id, envelope in envelopes.items()},
     )
-    return Measured(reserved, transcript, questioner.spent)
+    return Measured(reserved, transcript, questioner.spent, tuple(envelopes.values()))

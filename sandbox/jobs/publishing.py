@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sandbox.errors import WitnessError
 from sandbox.jobs.admit import refused_at
 from sandbox.jobs.engine import Engine
-from sandbox.ledger.checkpoint import parse_checkpoint, sign_checkpoint, verify_checkpoint, with_cosignature
+from sandbox.ledger.checkpoint import parse_checkpoint, sign_checkpoint, verify_cosigned, with_cosignature
 from sandbox.ledger.receipt import build_receipt
 from sandbox.model.digest import Digest
 from sandbox.model.keys import Role
@@ -24,10 +24,19 @@ def publish(engine: Engine) -> str:
     kept = next(iter(engine.ledger.checkpoints(least_size=size)), None)
     if kept is not None:
         return kept
+    cosigned = _cosigned(engine, size)
+    engine.ledger.keep_checkpoint(cosigned)
+    return cosigned
+
+
+def _cosigned(engine: Engine, size: int) -> str:
+    """Return the checkpoint of `size` entries, signed and cosigned.
+
+    The sandbox's own line is not verified again: it was made a moment ago, and the witness does not cosign without it.
+    """
     note = sign_checkpoint(engine.ledger.checkpoint(size), engine.key)
     cosigned = with_cosignature(note, engine.witness.cosign(note, engine.ledger.consistency))
-    verify_checkpoint(cosigned, engine.trusted(Role.SANDBOX), engine.trusted(Role.WITNESS))
-    engine.ledger.keep_checkpoint(cosigned)
+    verify_cosigned(cosigned, engine.trusted(Role.SANDBOX), engine.trusted(Role.WITNESS))
     return cosigned
 
 
@@ -37,13 +46,15 @@ def publish_reservation(engine: Engine, job: Digest) -> None:
     A log that was rolled back is found out here, so it measures nothing: what was answered under the log that it
     forgets cannot be answered a second time for the same budget.
 
+    The checkpoint is kept in the commit that logs the opening: the witness remembers it, and no receipt needs it yet.
+
     Raises:
         WitnessError: the witness refused or cannot be reached.
         ConsistencyError: it has seen a log that this one does not extend.
     """
     after = "then submit the job with `--again`; nothing was opened or spent"
     with refused_at(engine, job, "witness"), witness_hint(after):
-        publish(engine)
+        engine.ledger.keep_checkpoint_with_next(_cosigned(engine, engine.ledger.size))
 
 
 @contextmanager

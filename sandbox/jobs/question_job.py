@@ -25,13 +25,19 @@ def question_job(records: Records, epsilon: str | None, delta: str, agreement: s
             code="input.usage",
         )
     terms = agreement_of(records, agreement or names[0]).agreement
+    return one_question(epsilon, delta, rows, terms=(terms.agreement, terms.products[0], terms.purposes[0]))
+
+
+def one_question(epsilon: str, delta: str, rows: int | None, *, terms: tuple[str, str, str]) -> JobFile:
+    """Return the job file of one question; `terms` are its agreement, product and purpose."""
+    agreement, product, purpose = terms
     return JobFile(
         name="question",
         kind=JobKind.SQL,
         code="question.sql",
-        agreement=terms.agreement,
-        product=terms.products[0],
-        purpose=terms.purposes[0],
+        agreement=agreement,
+        product=product,
+        purpose=purpose,
         loss=EpsilonDelta(epsilon, delta),
         reads=(),
         outputs=(),

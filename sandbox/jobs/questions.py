@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -57,6 +59,7 @@ class Questioner:
         self._tables: dict[str, DatasetDescription] = {d.table: d for d in reserved.admitted.descriptions}
         self._filter = JobFilter(self._spec.loss)
         self._lock = threading.Lock()
+        self._failed: SaggarError | None = None
         self.exchanges: list[Exchange] = []
         self.sealed: list[dict[str, Any]] = []
         self.refusals: list[dict[str, Any]] = []
@@ -82,7 +85,8 @@ class Questioner:
                 self._check_admitted(dataset, columns)
             plan = plan_query(query, question.loss)
             self._charge(question, plan.loss)
-            measured = self._measure(query, plan)
+            with self._paid():
+                measured = self._measure(query, plan)
             return self._keep(question, plan.digest(), measured)
 
     def answer_blocks(self, question: BlocksQuestion) -> dict[str, Any]:
@@ -98,7 +102,8 @@ class Questioner:
             check_pace(self._engine, plan)
             self._charge(question, plan.loss)
             seed = block_seed(self._seed, len(self.exchanges))
-            measured = answer_blocks(self._engine, plan, self._opened[plan.dataset], seed=seed, cancel=self._cancel)
+            with self._paid():
+                measured = answer_blocks(self._engine, plan, self._opened[plan.dataset], seed=seed, cancel=self._cancel)
             return self._keep(question, plan.digest(), measured)
 
     def _charge(self, question: AnyQuestion, loss: PrivacyLoss) -> None:
@@ -112,6 +117,19 @@ class Questioner:
             "loss": loss.to_record(),
         }
         self._engine.append(EntryKind.QUESTION_ANSWERED, body, at=self._reserved.at)
+
+    @contextmanager
+    def _paid(self) -> Iterator[None]:
+        """End the job where a question fails that was paid for: whether data can be measured is no refusal.
+
+        A program that heard of it could go on with an answer that has no noise, and the log would count a question
+        more than the transcript has; so it is the last one of a job that failed.
+        """
+        try:
+            yield
+        except SaggarError as error:
+            self._failed = error
+            raise
 
     def _measure(self, query: CheckedQuery, plan: Plan) -> Measured:
         parts = SealedTables.of(plan, self._opened)
@@ -130,7 +148,11 @@ class Questioner:
             raise CancelledError("the job was cancelled", hint="what it had been answered is spent")
 
     def answer_request(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the reply to a program's request, as the wire carries it."""
+        """Return the reply to a program's request, as the wire carries it.
+
+        Raises:
+            SaggarError: the job was cancelled, or a question failed that was paid for; the job ends with it.
+        """
         try:
             remaining = self._filter.remaining
             if request.get("kind") == "blocks":
@@ -141,6 +163,8 @@ class Questioner:
         except CancelledError:
             raise
         except SaggarError as error:
+            if error is self._failed:
+                raise
             refusal = {"code": error.code, "message": error.message, "hint": error.hint}
             self.refusals.append({"after": len(self.exchanges), **refusal})
             return {"ok": False, **refusal}

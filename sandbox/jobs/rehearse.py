@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,12 +19,13 @@ from sandbox.compute.mock_rows import UNITS, mock_rows
 from sandbox.compute.order import part_of
 from sandbox.compute.run import run_plan
 from sandbox.compute.split import split_blocks
-from sandbox.errors import GuestFailedError, PolicyError, SaggarError
+from sandbox.errors import GuestFailedError, PolicyError, QueryError, SaggarError
+from sandbox.jobs.admit import check_columns
 from sandbox.jobs.blocks import block_seed, blocks_question
 from sandbox.jobs.engine import Records
 from sandbox.jobs.gate import SQL_OUTPUT, gate_outputs
 from sandbox.jobs.measuring import program_seed
-from sandbox.jobs.models import learn
+from sandbox.jobs.models import check_model, learn
 from sandbox.jobs.questions import loss_of_request, question_of
 from sandbox.jobs.quoting import JobQuote, quote_job
 from sandbox.jobs.registry import description_of
@@ -39,12 +41,26 @@ from sandbox.privacy.check import check_question
 from sandbox.privacy.measure import measure
 from sandbox.privacy.noise import NoiseSource
 from sandbox.privacy.plan import plan_query
+from sandbox.privacy.query import Reads
 from sandbox.runtime.block_image import BlockJob, ImageColumn, encode_image
-from sandbox.runtime.host.guests import Program
+from sandbox.runtime.host.guests import GuestHost, Program
 
 MARK: Final = "MOCK 模拟"
-BLOCKS_TRIED_MAX: Final = 64
+BLOCKS_TRIED: Final = 64
 _SPLIT_KEY: Final = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Mock:
+    """How much of a rehearsal is made up.
+
+    Attributes:
+        units: how many made-up units each dataset has.
+        blocks: how many blocks of a question are tried at most; the others count with what these gave.
+    """
+
+    units: int = UNITS
+    blocks: int = BLOCKS_TRIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +102,7 @@ class Rehearsal:
     """How a job would go.
 
     Attributes:
-        quote: as `saggar quote` gives it.
+        quote: as `saggar quote` gives it; None where there is no log that could say what is allowed.
         outputs: what would leave, made of made-up rows; None where the job would not end well.
         problem: why it would not, one sentence; empty otherwise.
         questions: how many answers it got.
@@ -94,7 +110,7 @@ class Rehearsal:
         blocks: one item a question to blocks.
     """
 
-    quote: JobQuote
+    quote: JobQuote | None
     outputs: dict[str, Any] | None
     problem: str
     questions: int
@@ -105,7 +121,7 @@ class Rehearsal:
         """Return it as `--json` prints it."""
         return {
             "mock": MARK,
-            "quote": self.quote.to_record(),
+            "quote": None if self.quote is None else self.quote.to_record(),
             "outputs": self.outputs,
             "problem": self.problem,
             "questions": self.questions,
@@ -115,7 +131,7 @@ class Rehearsal:
 
 
 def rehearse_job(
-    records: Records, spec: JobSpec, code: str, *, operator: str, noise: NoiseSource, units: int = UNITS
+    records: Records, spec: JobSpec, code: str, *, operator: str, noise: NoiseSource, mock: Mock = Mock()
 ) -> Rehearsal:
     """Return how a job would go; nothing is logged, opened or spent.
 
@@ -125,29 +141,84 @@ def rehearse_job(
         code: its code.
         operator: who would submit it.
         noise: draws the noise of the made-up answers.
-        units: how many made-up units each dataset has.
+        mock: how much is made up.
 
     Raises:
         QueryError, ProgramError: the code is not in the language.
     """
     quote = quote_job(records, spec, code, operator=operator)
-    stage = _Stage(records, spec, quote, noise, units)
-    problem, outputs = "", None
+    described = {dataset: description_of(records, dataset) for dataset, _ in quote.reads}
+    return _rehearsed(_Stage(records.guests, spec, quote.reads, described, noise, mock), code, quote)
+
+
+def rehearse_described(
+    guests: Callable[[], GuestHost],
+    descriptions: Sequence[DatasetDescription],
+    spec: JobSpec,
+    code: str,
+    *,
+    noise: NoiseSource,
+    mock: Mock = Mock(),
+) -> Rehearsal:
+    """Return how a job would go on datasets of which there are descriptions and nothing else: no log, no agreement.
+
+    Args:
+        guests: the walls.
+        descriptions: of every dataset that the job reads.
+        spec: the job's terms (`spec_of`).
+        code: its code.
+        noise: draws the noise of the made-up answers.
+        mock: how much is made up.
+
+    Raises:
+        QueryError, ProgramError: the code is not in the language, or reads what is not described.
+        BoundError: the loss cannot pay for the question.
+    """
+    described = {description.dataset: description for description in descriptions}
+    reads = _checked_reads(guests, {description.table: description for description in descriptions}, spec, code)
+    for dataset, columns in reads:
+        if dataset not in described:
+            raise QueryError(
+                f"the job reads dataset `{dataset}`, of which no description was given",
+                hint="add it with `--description FILE`",
+                code="input.query.not_described",
+            )
+        check_columns(described[dataset], columns)
+    return _rehearsed(_Stage(guests, spec, reads, described, noise, mock), code, None)
+
+
+def _checked_reads(
+    guests: Callable[[], GuestHost], tables: Mapping[str, DatasetDescription], spec: JobSpec, code: str
+) -> Reads:
+    """Return the columns that checked code asks for."""
+    if spec.kind is JobKind.SQL:
+        query = check_question(Question(code, spec.loss, spec.rows, spec.groups), tables)
+        plan_query(query, spec.loss)
+        return query.reads
+    if spec.kind is JobKind.MODEL:
+        check_model(spec, code, tables)
+    else:
+        guests().check(code)
+    return spec.reads
+
+
+def _rehearsed(stage: _Stage, code: str, quote: JobQuote | None) -> Rehearsal:
+    spec, problem, outputs = stage.spec, "", None
     try:
-        transcript = _transcript(spec, stage, _run(records, spec, code, stage))
+        transcript = _transcript(spec, stage, _run(spec, code, stage))
         outputs = gate_outputs(spec, transcript)
     except SaggarError as error:
         problem = f"{error.message}; {error.hint}" if error.hint else error.message
     return Rehearsal(quote, outputs, problem, len(stage.exchanges), tuple(stage.refusals), tuple(stage.blocks))
 
 
-def _run(records: Records, spec: JobSpec, code: str, stage: _Stage) -> dict[str, Any]:
+def _run(spec: JobSpec, code: str, stage: _Stage) -> dict[str, Any]:
     if spec.kind is JobKind.SQL:
         return {SQL_OUTPUT: {"kind": "answer", **stage.answer(Question(code, spec.loss, spec.rows, spec.groups))}}
     if spec.kind is JobKind.MODEL:
         return learn(spec, code, stage.tables(), stage, seed=program_seed(spec.digest()))
     program = Program(code, dict(spec.parameters), program_seed(spec.digest()))
-    outcome = records.guests().run(program, stage.answer_request)
+    outcome = stage.guests().run(program, stage.answer_request)
     if outcome.status != "ok" or outcome.outputs is None:
         raise GuestFailedError(
             f"the program would end without outputs: {outcome.message or outcome.status}",
@@ -166,11 +237,12 @@ def _transcript(spec: JobSpec, stage: _Stage, outputs: dict[str, Any]) -> Transc
 class _Stage:
     """Answers a job's questions from made-up rows, by the rules by which the real ones are answered."""
 
-    records: Records
+    guests: Callable[[], GuestHost]
     spec: JobSpec
-    quote: JobQuote
+    reads: Reads
+    described: Mapping[str, DatasetDescription]
     noise: NoiseSource
-    units: int
+    mock: Mock
     exchanges: list[Exchange] = field(default_factory=list)
     refusals: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[RehearsedBlocks] = field(default_factory=list)
@@ -193,7 +265,7 @@ class _Stage:
             loss = loss_of_request(request, self.spec, remaining)
             return {
                 "ok": True,
-                "answer": self.answer_blocks(blocks_question(request, self.tables(), self._reads, loss)),
+                "answer": self.answer_blocks(blocks_question(request, self.tables(), self.reads, loss)),
             }
         except SaggarError as error:
             refusal = {"code": error.code, "message": error.message, "hint": error.hint}
@@ -218,7 +290,7 @@ class _Stage:
         """Return the made-up answer to a question to blocks, and keep what each block did."""
         plan = plan_blocks(question, self.tables())
         self._check_declared(plan.dataset, question.columns)
-        self.records.guests().check(question.program, entry="block")
+        self.guests().check(question.program, entry="block")
         self.account.request(plan.loss)
         vectors = self._try_blocks(plan)
         repeated = [vectors[number % len(vectors)] for number in range(question.blocks)]
@@ -227,7 +299,7 @@ class _Stage:
         return record
 
     def _try_blocks(self, plan: BlocksPlan) -> list[BlockVector]:
-        question, guests = plan.question, self.records.guests()
+        question, guests = plan.question, self.guests()
         names = tuple(output.name for output in question.outputs)
         seed = block_seed(program_seed(self.spec.digest()), len(self.exchanges)).hex()
         job = BlockJob(question.program, json.loads(question.parameters), names, seed)
@@ -235,7 +307,7 @@ class _Stage:
         vectors: list[BlockVector] = []
         told: dict[str, int] = {}
         times = []
-        for number in range(min(question.blocks, BLOCKS_TRIED_MAX)):
+        for number in range(min(question.blocks, self.mock.blocks)):
             rows, columns = table.block(number)
             image = encode_image(job, rows, [ImageColumn(c.name, c.kind, c.values) for c in columns])
             tried = guests.rehearse_block(question.program, image, wall_s=question.milliseconds / 1000)
@@ -253,22 +325,18 @@ class _Stage:
         )
         return vectors
 
-    @property
-    def _reads(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        return self.quote.reads
-
     def tables(self) -> dict[str, DatasetDescription]:
         """Return the descriptions of what the job reads, by table."""
-        described = [description_of(self.records, dataset) for dataset, _ in self._reads]
+        described = [self.described[dataset] for dataset, _ in self.reads]
         return {description.table: description for description in described}
 
     def _mock(self, dataset: str) -> pa.Table:
         if dataset not in self._rows:
-            self._rows[dataset] = mock_rows(description_of(self.records, dataset), units=self.units)
+            self._rows[dataset] = mock_rows(self.described[dataset], units=self.mock.units)
         return self._rows[dataset]
 
     def _check_declared(self, dataset: str, columns: tuple[str, ...]) -> None:
-        declared = dict(self._reads).get(dataset, ())
+        declared = dict(self.reads).get(dataset, ())
         outside = [column for column in columns if column not in declared]
         if outside:
             raise PolicyError(

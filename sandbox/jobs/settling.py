@@ -11,44 +11,41 @@ from sandbox.jobs.gate import check_permit
 from sandbox.jobs.publishing import publish, receipt_for, witness_hint
 from sandbox.jobs.stages import Gated, Measured, Released, Reserved, Settled
 from sandbox.model.canonical import canonical_bytes
-from sandbox.model.digest import Digest
+from sandbox.model.digest import Digest, digest_of
 from sandbox.model.entry import EntryKind
 from sandbox.model.job import JobState
 from sandbox.model.release import Release
 from sandbox.privacy.accounting import people_loss
 
 
-def log_gated(engine: Engine, gated: Gated) -> None:
-    """Log that the gate let exact bytes pass."""
-    body = {
-        "job": gated.permit.job,
-        "permit": engine.documents.put(canonical_bytes(gated.permit.to_record())),
-        "output": gated.permit.output,
-    }
-    engine.append(EntryKind.JOB_GATED, body, at=gated.measured.reserved.at)
-
-
 def settle(engine: Engine, gated: Gated) -> Settled:
-    """Post the loss and fix the release in ONE entry; void what was reserved and not spent."""
+    """Log that the gate let exact bytes pass, post the loss and fix the release; void what was not spent.
+
+    What passed the gate and what it cost are one commit: neither is ever in the log without the other.
+    """
     measured = gated.measured
     reserved = measured.reserved
     release = _release_of(gated)
+    transcript = measured.transcript.to_bytes()
     check_permit(
         gated.permit,
         job=release.job,
         outputs=release.outputs,
-        transcript=measured.transcript.digest(),
+        transcript=digest_of(transcript),
         key=engine.key.public,
     )
-    digest = engine.documents.put(release.to_bytes())
-    body = _settlement(engine, measured, release=digest, code=None)
-    entry = engine.append(EntryKind.JOB_SETTLED, body, at=reserved.at)
-    return Settled(release.job, release, entry.seq)
+    permit = canonical_bytes(gated.permit.to_record())
+    digests = engine.documents.put_all(transcript, permit, release.to_bytes(), *measured.envelopes)
+    passed = {"job": release.job, "permit": digests[1], "output": gated.permit.output}
+    body = _settlement(engine, measured, transcript=digests[0], release=digests[2], code=None)
+    entries = engine.append_all((EntryKind.JOB_GATED, passed), (EntryKind.JOB_SETTLED, body), at=reserved.at)
+    return Settled(release.job, release, entries[-1].seq)
 
 
 def settle_failed(engine: Engine, measured: Measured, error: SaggarError) -> None:
     """Post what was answered of a job that failed or was stopped at the gate; nothing leaves."""
-    body = _settlement(engine, measured, release=None, code=error.code)
+    transcript, *_ = engine.documents.put_all(measured.transcript.to_bytes(), *measured.envelopes)
+    body = _settlement(engine, measured, transcript=transcript, release=None, code=error.code)
     engine.append(EntryKind.JOB_SETTLED, body, at=measured.reserved.at)
 
 
@@ -89,19 +86,21 @@ def pad_duration(engine: Engine, reserved: Reserved) -> int:
     return bucket_s
 
 
-def _settlement(engine: Engine, measured: Measured, *, release: Digest | None, code: str | None) -> dict[str, object]:
-    reserved, transcript = measured.reserved, measured.transcript
+def _settlement(
+    engine: Engine, measured: Measured, *, transcript: Digest, release: Digest | None, code: str | None
+) -> dict[str, object]:
+    reserved = measured.reserved
     if code == CancelledError.code:  # Who cancelled knows when; every other end comes at the end of its bucket.
         bucket_s = duration_bucket_s(engine.clock.monotonic_s() - reserved.started_s)
     else:
         bucket_s = pad_duration(engine, reserved)
     return {
-        "job": transcript.job,
+        "job": measured.transcript.job,
         "outcome": "failed" if release is None else "released",
         "code": code,
         "posted": measured.spent.to_record(),
         "release": release,
-        "transcript": engine.documents.put(transcript.to_bytes()),
+        "transcript": transcript,
         "duration_bucket_s": bucket_s,
         "isolation": _isolation(reserved.admitted.isolation),
     }

@@ -17,10 +17,26 @@ from sandbox.model.loss import PrivacyLoss
 from sandbox.model.question import Question
 from sandbox.privacy.accounting import loss_from_epsilon
 from sandbox.privacy.check import check_question
+from sandbox.privacy.models.planning import Tables
 
 
 def specify(records: Records, job: JobFile, code: str, *, nonce: str | None = None) -> JobSpec:
     """Return the spec of a job file as things stand: current snapshots, exact loss."""
+    tables = {} if job.kind is JobKind.PYTHON else tables_of(records)
+    spec = spec_of(job, code, tables, nonce=nonce)
+    datasets = _datasets(spec, code, tables)
+    return replace(spec, snapshots=tuple((name, snapshot_of(records, name)) for name in datasets))
+
+
+def spec_of(job: JobFile, code: str, tables: Tables, *, nonce: str | None = None) -> JobSpec:
+    """Return the spec of a job file, on no snapshots yet.
+
+    Args:
+        job: the file.
+        code: its code.
+        tables: the descriptions by table; a program's job needs none.
+        nonce: in place of the file's own.
+    """
     spec = JobSpec(
         name=job.name,
         kind=job.kind,
@@ -37,9 +53,7 @@ def specify(records: Records, job: JobFile, code: str, *, nonce: str | None = No
         parameters=job.parameters,
         nonce=job.nonce if nonce is None else nonce,
     )
-    if spec.kind is JobKind.MODEL:
-        spec = _declared(records, spec, code)
-    return replace(spec, snapshots=tuple((name, snapshot_of(records, name)) for name in _datasets(records, spec, code)))
+    return _declared(spec, code, tables) if spec.kind is JobKind.MODEL else spec
 
 
 def loss_of(job: JobFile) -> PrivacyLoss:
@@ -57,19 +71,19 @@ def loss_of(job: JobFile) -> PrivacyLoss:
         ) from error
 
 
-def _declared(records: Records, spec: JobSpec, code: str) -> JobSpec:
+def _declared(spec: JobSpec, code: str, tables: Tables) -> JobSpec:
     """Return the spec of a model job with what its questions read and what it lets out."""
     with suppress(SaggarError):  # It is refused at admission, with its reason, and the refusal is logged.
-        plan = model_plan(spec, code, tables_of(records))
+        plan = model_plan(spec, code, tables)
         return replace(spec, reads=(plan.reads,), outputs=plan.outputs)
     return spec
 
 
-def _datasets(records: Records, spec: JobSpec, code: str) -> list[str]:
+def _datasets(spec: JobSpec, code: str, tables: Tables) -> list[str]:
     if spec.kind is not JobKind.SQL:
         return [dataset for dataset, _ in spec.reads]
     try:
-        query = check_question(Question(code, spec.loss, spec.rows, spec.groups), tables_of(records))
+        query = check_question(Question(code, spec.loss, spec.rows, spec.groups), tables)
         return [dataset for dataset, _ in query.reads]
     except SaggarError:
         return []  # It is refused at admission, with its reason, and the refusal is logged.

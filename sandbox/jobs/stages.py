@@ -50,6 +50,7 @@ class Admitted:
         reads: the columns whose keys will be opened.
         reservations: `(account, loss)` to reserve.
         isolation: the level of the walls for a program, or `no-program`.
+        decided: the allowing decision, as the log gets it together with the reservation.
     """
 
     submitted: Submitted
@@ -59,6 +60,7 @@ class Admitted:
     reads: Reads
     reservations: tuple[tuple[str, PrivacyLoss], ...]
     isolation: dict[str, Any]
+    decided: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,13 @@ class Measured:
         reserved: the stage before.
         transcript: every question and answer.
         spent: the loss of the answers given.
+        envelopes: the sealed parts that the transcript names by digest, one for each auditor; not kept yet.
     """
 
     reserved: Reserved
     transcript: Transcript
     spent: PrivacyLoss
+    envelopes: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

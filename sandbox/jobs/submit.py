@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from sandbox.crypto.signing import verify_signature
-from sandbox.errors import AuthenticationError, InputError, JobError
+from sandbox.errors import AuthenticationError, InputError, JobError, SaggarError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.limits import check_room
 from sandbox.jobs.registry import agreement_of
@@ -11,7 +13,7 @@ from sandbox.jobs.stages import SignedJob, Submitted
 from sandbox.model.canonical import canonical_bytes
 from sandbox.model.digest import digest_of, short
 from sandbox.model.entry import EntryKind
-from sandbox.model.job import SIGNING_CONTEXT, JobState
+from sandbox.model.job import SIGNING_CONTEXT, JobKind, JobState
 from sandbox.model.keys import PublicKey, Role
 
 
@@ -33,8 +35,10 @@ def submit(engine: Engine, signed: SignedJob) -> Submitted:
     agreement_of(engine, spec.agreement)
     _check_new(engine, signed)
     check_room(engine, signer.key_id)
-    engine.documents.put(code)
-    engine.documents.put(canonical_bytes(spec.to_record()))
+    if spec.kind is JobKind.PYTHON:
+        with suppress(SaggarError):  # `admit` meets it again, and logs it
+            engine.guests().begin_check(signed.code)
+    engine.documents.put_all(code, canonical_bytes(spec.to_record()))
     job = spec.digest()
     body = {
         "job": job,

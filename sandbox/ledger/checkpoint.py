@@ -19,7 +19,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sandbox.crypto.keys import PrivateKey
 from sandbox.errors import CheckpointError
@@ -114,6 +114,17 @@ def verify_checkpoint(
         CheckpointError: malformed, not signed by a trusted key, not cosigned, or a known key's line does not hold.
     """
     verified = verify_uncosigned_checkpoint(note, sandbox_keys)
+    return replace(verified, cosigners=verify_cosigned(note, sandbox_keys, witness_keys))
+
+
+def verify_cosigned(
+    note: str, sandbox_keys: Sequence[PublicKey], witness_keys: Sequence[PublicKey]
+) -> tuple[Cosigned, ...]:
+    """Return the trusted witnesses that cosigned; for the sandbox, which has just signed the note itself.
+
+    Raises:
+        CheckpointError: malformed, not cosigned, or a known witness's line does not hold.
+    """
     # A sandbox that is its own witness vouches for nothing.
     if {key.signing for key in sandbox_keys} & {key.signing for key in witness_keys}:
         raise CheckpointError(
@@ -128,7 +139,7 @@ def verify_checkpoint(
             hint="wait for the witness, or trust the witness that cosigned",
             code="ledger.checkpoint.not_cosigned",
         )
-    return VerifiedCheckpoint(verified.checkpoint, note, verified.signers, cosigners)
+    return cosigners
 
 
 def verify_uncosigned_checkpoint(note: str, sandbox_keys: Sequence[PublicKey]) -> VerifiedCheckpoint:

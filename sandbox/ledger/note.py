@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,6 +43,7 @@ SM2_COSIGNATURE = "saggar/sm2-cosignature/1"
 _DASH = "\u2014"
 _KEY_ID_BYTES, _TIME_BYTES, _SIGNATURE_BYTES = 4, 8, 64
 _MAX_SECONDS = 2**63 - 1
+_FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def parse_note(note: str) -> Note:
     """
     if len(note.encode("utf-8", "surrogatepass")) > MAX_NOTE_BYTES:
         raise _malformed("it is too large")
-    if any(ch < " " and ch != "\n" for ch in note) or any("\ud800" <= ch <= "\udfff" for ch in note):
+    if _FORBIDDEN.search(note):
         raise _malformed("it holds a control character")
     text, blank, rest = note.rpartition("\n\n")
     if not blank or not text or not rest.endswith("\n"):

@@ -59,6 +59,7 @@ class Ledger:
         self._lock = threading.RLock()
         self._closed = False
         self._state = EMPTY
+        self._offered: list[str] = []
 
     @classmethod
     def create(
@@ -152,7 +153,10 @@ class Ledger:
                 for draft in drafts:
                     state, entry = self._add(state, draft)
                     entries.append(entry)
+                for note in self._offered:
+                    self._insert_checkpoint(note)
             self._state = state
+            self._offered.clear()
         return tuple(entries)
 
     @property
@@ -219,17 +223,31 @@ class Ledger:
         Raises:
             LedgerError: `ledger.checkpoint_foreign`: another origin, size or root.
         """
-        offered = parse_checkpoint(note)
         with self._lock:
-            self._check_writable()
-            if offered.size > self.size or offered != self.checkpoint(offered.size):
-                raise LedgerError(
-                    "the checkpoint is not one of this log",
-                    hint="keep it as evidence and compare the origins",
-                    code="ledger.checkpoint_foreign",
-                )
+            self._check_own(note)
             with writing(self._connection):
-                self._connection.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (offered.size, note))
+                self._insert_checkpoint(note)
+
+    def keep_checkpoint_with_next(self, note: str) -> None:
+        """Keep a checkpoint in the commit of the next append; if there is none, it is not kept.  Raises as above."""
+        with self._lock:
+            self._check_own(note)
+            self._offered.append(note)
+
+    def _check_own(self, note: str) -> None:
+        """Raise unless the checkpoint is one of this log."""
+        self._check_writable()
+        offered = parse_checkpoint(note)
+        if offered.size > self.size or offered != self.checkpoint(offered.size):
+            raise LedgerError(
+                "the checkpoint is not one of this log",
+                hint="keep it as evidence and compare the origins",
+                code="ledger.checkpoint_foreign",
+            )
+
+    def _insert_checkpoint(self, note: str) -> None:
+        size = parse_checkpoint(note).size
+        self._connection.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (size, note))
 
     def checkpoints(self, *, least_size: int = 0) -> Iterator[str]:
         """Yield the kept checkpoints of `least_size` entries or more, the smallest first.

@@ -33,6 +33,14 @@ class ColumnKind(StrEnum):
     BOOLEAN = "boolean"
 
 
+def sealed_text(raw: str) -> str:
+    """Return a text as it is sealed: without spaces around, and otherwise as the source wrote it, letter by letter.
+
+    Readers of rows seal texts in this form and questions compare with it, so both take it from here.
+    """
+    return raw.strip()
+
+
 @dataclass(frozen=True, slots=True)
 class DomainValue:
     """One value of a public domain: as stored, and as people read it."""

@@ -6,6 +6,7 @@ import base64
 import binascii
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from sandbox.errors import SignatureError
@@ -62,7 +63,7 @@ class PublicKey:
     @property
     def key_id(self) -> str:
         """The first 32 hex digits of the SM3 digest of the record."""
-        return digest_of_record(self.to_record()).partition(":")[2][:32]
+        return _key_id_of(self)
 
     @classmethod
     def parse(cls, record: object) -> PublicKey:
@@ -82,6 +83,12 @@ class PublicKey:
             raise SignatureError(
                 "a public key record has an unknown role or suite", hint="see `saggar keys`"
             ) from error
+
+
+@lru_cache(maxsize=1024)
+def _key_id_of(key: PublicKey) -> str:
+    """Return a key's id; it is asked for dozens of times in a job."""
+    return digest_of_record(key.to_record()).partition(":")[2][:32]
 
 
 @dataclass(frozen=True, slots=True)

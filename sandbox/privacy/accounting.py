@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 from sandbox.errors import BudgetExhaustedError, ExactError
 from sandbox.model.exact import decimal_text, format_exact
@@ -78,6 +79,7 @@ def people_loss(loss: PrivacyLoss) -> tuple[str, str]:
     return decimal_text(epsilon_of(loss, total), round_up=True), _scientific_up(total)
 
 
+@lru_cache(maxsize=1024)
 def epsilon_at(rho: Fraction, delta: Fraction) -> Fraction:
     """Return an upper bound on epsilon for rho-zCDP at `delta`, close to the best of its kind.
 

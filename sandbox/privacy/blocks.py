@@ -21,6 +21,7 @@ from sandbox.model.description import Column, DatasetDescription
 from sandbox.model.digest import Digest, digest_of_record
 from sandbox.model.exact import format_exact
 from sandbox.model.loss import PrivacyLoss
+from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.hints import names_hint
 from sandbox.privacy.mechanism import gaussian_sigma
 
@@ -167,7 +168,8 @@ def plan_blocks(question: BlocksQuestion, tables: Mapping[str, DatasetDescriptio
         )
     share = question.loss.rho / len(asked)
     outputs = tuple(_plan_output(output, question.statistic, share) for output in asked)
-    assert sum(planned.rho * planned.rounds for planned in outputs) <= question.loss.rho
+    if sum(planned.rho * planned.rounds for planned in outputs) > question.loss.rho:
+        raise broken_guard("the outputs of a question to blocks cost more than its loss")
     return BlocksPlan(
         dataset=description.dataset,
         unit_kind=description.unit.kind,

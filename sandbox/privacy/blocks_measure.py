@@ -19,9 +19,10 @@ from sandbox.model.canonical import canonical_release_bytes
 from sandbox.model.job import CellKind
 from sandbox.model.question import Answer, AnswerColumn, ColumnRole
 from sandbox.privacy.blocks import FAILURES, BlocksPlan, PlannedBlockOutput
-from sandbox.privacy.estimate import Value, Z
+from sandbox.privacy.estimate import Z
 from sandbox.privacy.fit import check_fit
 from sandbox.privacy.noise import NoiseSource
+from sandbox.privacy.value import Value
 
 SEALED_VERSION: Final = 2
 
@@ -43,7 +44,7 @@ class Pace:
 
     Attributes:
         controls: how many ran.
-        late: how many of them did not answer in half of a block's time.
+        late: how many of them did not answer in the time that such a block takes on an idle machine.
     """
 
     controls: int

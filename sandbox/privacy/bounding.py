@@ -8,12 +8,14 @@ unit never depend on another unit: removing a unit removes its kept rows and cha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sandbox.privacy.algebra import NumberType, Op, TextType
+from sandbox.privacy.algebra import NumberType, Op, TextType, column_names
+from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.histogram import Histogram
-from sandbox.privacy.layout import FIRST_COLUMN, GROUP_COLUMN, KEPT_COLUMN, PLAIN, Layout
+from sandbox.privacy.influence import influence_of
+from sandbox.privacy.layout import FIRST_COLUMN, GROUP_COLUMN, PLAIN, Bins, Layout
 from sandbox.privacy.query import Bounding, CheckedQuery
 from sandbox.privacy.render import as_text, clamp, integer, render, render_is_null
 from sandbox.privacy.rescaling import rescaling_sql
@@ -60,8 +62,8 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histogram
 
     - Groups are capped first, and only where a statistic's sensitivity rests on them (units over keys): a unit keeps
       the groups of its lowest ranks.  Otherwise the cap on rows bounds the groups as well.
-    - Rows are capped to the lowest ranks: by `_rank <= k` where neither WHERE nor the group cap has dropped rows
-      before; after a WHERE over a table by a mark that the layout asks for; else by a window.
+    - Rows are capped to the lowest ranks: over a table by its layout, which hands on no others (`layout.py`), or by
+      `_rank <= k`; over rows that a join, a first step or the group cap made, by a window.
     """
     bounded = _bounded(query, statistics, histograms)
     if query.second is None:
@@ -81,35 +83,83 @@ def _bounded(query: CheckedQuery, statistics: Sequence[Statistic], histograms: S
     where = "" if query.filter is None else render(query.filter)
     if query.settings.bounding is Bounding.RESCALE:
         return _rescale(query, scalars, selected, keys, where)
-    caps_groups = bool(keys.names) and StatisticKind.UNITS in kinds and query.bound.groups != query.bound.rows
     if kinds <= {StatisticKind.UNITS}:
         return _count_units(query, keys, where)
+    if query.source is None and not _caps_groups(query, kinds):
+        keys = _keys_of(query, worthwhile=True)
+        if where or keys.numbered or _bins_of(keys, scalars, histograms) is not None:
+            return _of_few_rows(query, scalars, values, keys, histograms)
     rows, groups = query.bound.rows, query.bound.groups
     layout, units = Layout(groups=keys.numbered), "count(DISTINCT _unit)"
-    whole = f"SELECT {', '.join(['_unit', '_rank', *selected])} FROM {_source(query)}"  # noqa: S608 (our own SQL)
-    inner = f"{whole} WHERE {where}" if where else whole
+    inner = f"SELECT {', '.join(['_unit', '_rank', *selected])} FROM {_source(query)}"  # noqa: S608 (our own SQL)
+    inner += f" WHERE {where}" if where else ""
     words = [f"a unit's {rows} lowest ranks after the filter"]
-    if caps_groups:
+    if _caps_groups(query, kinds):
         words.insert(0, f"the {groups} groups with a unit's lowest ranks")
         inner = _cap_groups(inner, keys.names, groups)
         inner = _lowest_ranks(inner, ", ".join(["_unit", *keys.names, *values]), rows)
-    elif where and query.source is None:
-        inner = f"{whole} WHERE {KEPT_COLUMN}"
-        layout = Layout(clustered=True, groups=keys.numbered, few=rows, filter=where)
     elif where:
         inner = _lowest_ranks(inner, ", ".join(["_unit", *keys.names, *values]), rows)
     else:
         words = [f"rank <= {rows}"]
         inner += f" WHERE _rank <= {rows}"
-        if StatisticKind.UNITS in kinds and (keys.numbered or not keys.names):
-            units = f"count(*) FILTER (WHERE {FIRST_COLUMN if keys.names else '_rank = 1'})"
-            if keys.names:
-                layout = Layout(clustered=True, groups=keys.numbered, firsts=rows)
-                inner = inner.replace("SELECT _unit", f"SELECT {FIRST_COLUMN}, _unit", 1)
+        if StatisticKind.UNITS in kinds and not keys.names:
+            units = "count(*) FILTER (WHERE _rank = 1)"
     sql = _grouped(inner, keys, [_total(s, f"_a{i}", units) for i, s in enumerate(scalars)], histograms)
     if query.source is not None and query.second is None:
         words.insert(0, f"first one row for each {query.unit_kind}")
     return Bounded(sql, ", then ".join(words), drops_rows=query.source is None or rows > 1, layout=layout)
+
+
+def _caps_groups(query: CheckedQuery, kinds: Collection[StatisticKind]) -> bool:
+    return bool(query.keys) and StatisticKind.UNITS in kinds and query.bound.groups != query.bound.rows
+
+
+def _of_few_rows(
+    query: CheckedQuery,
+    scalars: Sequence[Statistic],
+    values: Mapping[str, str],
+    keys: _Keys,
+    histograms: Sequence[Histogram],
+) -> Bounded:
+    """Return the statement over a unit's first rows alone, which the layout picks before the statement runs."""
+    rows, where = query.bound.rows, "" if query.filter is None else render(query.filter)
+    words = f"a unit's {rows} lowest ranks after the filter" if where else f"rank <= {rows}"
+    bins = _bins_of(keys, scalars, histograms)
+    firsts, units, carried = False, "count(DISTINCT _unit)", _carried(query, scalars, histograms, keys)
+    if any(statistic.kind is StatisticKind.UNITS for statistic in scalars):
+        firsts = bool(keys.numbered)
+        units = f"sum({FIRST_COLUMN})" if firsts else units
+        carried = carried if firsts else (*carried, "_unit")
+    if bins is not None:
+        carried = ()
+        sql = f"SELECT {GROUP_COLUMN}, count(*) FROM t GROUP BY {GROUP_COLUMN}"  # noqa: S608 (our own SQL)
+    else:
+        unit = ["_unit"] if "_unit" in carried else []
+        marked = [FIRST_COLUMN] if firsts else []
+        named = [f"{value} AS {name}" for name, value in values.items()]
+        inner = f"SELECT {', '.join([*unit, *marked, *keys.selected, *named]) or '1'} FROM t"  # noqa: S608 (our own SQL)
+        sql = _grouped(inner, keys, [_total(s, f"_a{i}", units) for i, s in enumerate(scalars)], histograms)
+    if not (carried or keys.numbered or bins is not None):
+        carried = ("_rank",)
+    layout = Layout(keys.numbered, bins, rows, where, firsts, carried)
+    return Bounded(sql, words, drops_rows=True, layout=layout)
+
+
+def _bins_of(keys: _Keys, scalars: Sequence[Statistic], histograms: Sequence[Histogram]) -> Bins | None:
+    """Return the bins that one histogram counts, where that is all that is counted and numbers stand for the keys."""
+    if scalars or len(histograms) != 1 or (keys.names and not keys.numbered):
+        return None
+    return histograms[0].bins
+
+
+def _carried(
+    query: CheckedQuery, scalars: Sequence[Statistic], histograms: Sequence[Histogram], keys: _Keys
+) -> tuple[str, ...]:
+    """Return the columns that values and keys are made of, sorted."""
+    exprs = [s.argument for s in scalars if s.argument is not None] + [h.argument for h in histograms]
+    exprs += [] if keys.numbered else [key.expr for key in query.keys]
+    return tuple(sorted(frozenset[str]().union(*(column_names(expr) for expr in exprs))))
 
 
 def _rescale(
@@ -119,7 +169,9 @@ def _rescale(
     inner = f"SELECT {', '.join(['_unit', *selected])} FROM {_source(query)}" + (f" WHERE {where}" if where else "")  # noqa: S608 (our own SQL)
     totals = [_total(statistic, f"_a{index}", "") for index, statistic in enumerate(statistics)]
     fine = statistics[0].fine
-    limits = [math.isqrt(statistic.sensitivity_squared) // fine for statistic in statistics]
+    # One unit is held to what its rows may bring; a further unit may reach several, and is paid for besides.
+    held = fine * influence_of(query).rows // query.bound.rows
+    limits = [math.isqrt(statistic.sensitivity_squared) // held for statistic in statistics]
     sql = rescaling_sql(inner, keys.names, keys.shown, totals, limits, fine)
     words = f"all rows, a unit weighed down to what {query.bound.rows} rows bring"
     return Bounded(sql, words, drops_rows=True, layout=Layout(groups=keys.numbered))
@@ -206,7 +258,8 @@ def _value(query: CheckedQuery, statistic: Statistic) -> str:
         return f"(NOT {render_is_null(argument)})"
     of = argument.type
     assert isinstance(of, NumberType)
-    assert max(abs(of.lower), abs(of.upper), of.upper - of.lower) * query.max_rows < 2**62
+    if max(abs(of.lower), abs(of.upper), of.upper - of.lower) * query.max_rows >= 2**62:
+        raise broken_guard("a total could grow beyond 62 bits")
     # A plain column is clamped where it is read; anything else once more here, whatever its interval promises.
     clamped = render(argument) if argument.op is Op.COLUMN else clamp(render(argument), of)
     centred = clamped if statistic.centre == 0 else f"({clamped} - {integer(statistic.centre)})"

@@ -18,11 +18,12 @@ from sandbox.privacy.clauses import check_clauses
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
 from sandbox.privacy.hints import names_hint
-from sandbox.privacy.join import Join, JoinSide, JoinSource, joint_bound, read_join
+from sandbox.privacy.join import Join, JoinSide, JoinSource, joint_bound, most_pairs, read_join
 from sandbox.privacy.keys import MAX_PUBLIC_CELLS, key_domain
 from sandbox.privacy.labels import aggregate_label, key_label
 from sandbox.privacy.lookup import PublicTable, join_public, public_tables
-from sandbox.privacy.margins_check import check_margins
+from sandbox.privacy.margins import Levels
+from sandbox.privacy.margins_check import check_margins, read_grouping
 from sandbox.privacy.parse import Text, known_arguments, parse_select
 from sandbox.privacy.query import Bounding, CheckedQuery, GroupKey, KeyMode, Label, Output, Settings, Slot
 from sandbox.privacy.render import weight
@@ -89,7 +90,7 @@ class _Checker:
         joined = self._joins()
         self.filter = self._filter(joined)
         self.keys: list[Expr] = []
-        self.rolled = False
+        self.levels: Levels = ()
         self.items = self._items()
         self.reader = AggregateReader(
             text, self.translator, self.description.unit.sql_name, self.description.max_rows, self._item_named
@@ -102,7 +103,7 @@ class _Checker:
         finish = check_finish(self.text, self.select, outputs, self.slot, self.key_of)
         keys, mode = self._key_mode()
         aggregates = self.reader.aggregates
-        check_margins(self.text, self.select, keys, aggregates, settings, rolled=self.rolled)
+        check_margins(self.text, self.select, keys, aggregates, settings, self.levels)
         read = [*self.keys, *(a.argument for a in aggregates if a.argument is not None)]
         read += [moment for aggregate in aggregates for moment in aggregate.moments]
         if self.filter is not None:
@@ -123,7 +124,7 @@ class _Checker:
         bound = self.description.bound
         if self.step is None and self.join is None:
             bound = bound.lowered(rows=self.question.rows, groups=self.question.groups)
-        source = None if self.join is None else self._join_source(self.join, keys, settings)
+        source = None if self.join is None else self._join_source(self.join, keys, mode, settings)
         checked = CheckedQuery(
             dataset=self.description.dataset,
             table=self.description.table if self.step is None else self.step.base.table,
@@ -141,7 +142,7 @@ class _Checker:
             settings=settings,
             source=None if self.step is None else self.step.sql(columns),
             others=self.description.also_protects,
-            rolled=self.rolled,
+            levels=self.levels,
         )
         if self.join is None or source is None:
             return checked
@@ -150,7 +151,7 @@ class _Checker:
             checked, table=table, columns=source.columns, filter=source.filter, source=source.sql, second=source.second
         )
 
-    def _join_source(self, join: Join, keys: tuple[GroupKey, ...], settings: Settings) -> JoinSource:
+    def _join_source(self, join: Join, keys: tuple[GroupKey, ...], mode: KeyMode, settings: Settings) -> JoinSource:
         """Return the rows of a join with the columns that keys and aggregates read; the WHERE is divided over it."""
         if settings.bounding is Bounding.RESCALE:
             raise self.text.refusal(
@@ -159,7 +160,8 @@ class _Checker:
         read = [key.expr for key in keys]
         for aggregate in self.reader.aggregates:
             read += [*aggregate.moments, *([] if aggregate.argument is None else [aggregate.argument])]
-        return join.source(frozenset().union(*(column_names(expr) for expr in read)), self.filter)
+        used = frozenset().union(*(column_names(expr) for expr in read))
+        return join.source(used, self.filter, most_pairs(join.bound, keys, mode, self.reader.aggregates))
 
     def _ctes(self) -> dict[str, exp.CTE]:
         clause = self.select.args.get("with_")
@@ -283,21 +285,26 @@ class _Checker:
             return []
         known_arguments(self.text, group, "expressions", "all")
         nodes = list(group.expressions)
-        if len(nodes) == 1 and isinstance(nodes[0], exp.Rollup):
-            self.rolled, nodes = True, list(nodes[0].expressions)
+        grouping = read_grouping(self.text, nodes)
+        if grouping is not None:
+            nodes = list(grouping.nodes)
         if group.args.get("all"):
             nodes = [node for _, node in items if not self.reader.is_value(node)]
         keys: list[Expr] = []
+        places: list[int] = []
         for node in nodes:
             expr = self.translator.translate(self._named(node, items))
             if not column_names(expr):
                 raise self.text.refusal(node, "group_key", "a group key reads no column", "leave it out")
             if expr not in keys:
                 keys.append(expr)
+            places.append(keys.index(expr))
             if len(keys) > MAX_KEYS:
                 raise self.text.refusal(
                     node, "group_key", f"there are more than {MAX_KEYS} group keys", "ask several questions"
                 )
+        if grouping is not None:
+            self.levels = grouping.levels(places)
         return keys
 
     def _named(self, node: exp.Expr, items: list[tuple[str | None, exp.Expr]]) -> exp.Expr:

@@ -14,19 +14,22 @@ Intervals cover the noise, not the bias of the contribution bound, which the not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from sandbox.model.question import Cell
 from sandbox.privacy import jet as jets
+from sandbox.privacy import means
 from sandbox.privacy.jet import Jet, Z, root_up
 from sandbox.privacy.keys import whole_cell
 from sandbox.privacy.quantile import QuantilePlacer
 from sandbox.privacy.query import AggregateKind, Formula, FormulaOp
 from sandbox.privacy.statistics import Estimate, Moment
+from sandbox.privacy.value import LARGEST, MISSING, Value
 
-__all__ = ["MISSING", "Value", "Z", "as_cell", "as_float", "root_up", "value_of", "valuer_of"]
+__all__ = ["Z", "as_cell", "as_float", "root_up", "value_of", "valuer_of"]
 
 INTEGERS = {AggregateKind.COUNT, AggregateKind.UNITS, AggregateKind.DISTINCT}
 """What is a whole number."""
@@ -34,58 +37,66 @@ _LINEAR = {*INTEGERS, AggregateKind.SUM}
 
 _KNOWN = 10
 """A count or mean is known well where its noise is below one part in this many, of itself or of its range."""
-_LARGEST = 10**300
-"""Beyond this a value does not fit a float, and is not given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """One value of an answer, exact, with its error; all None where it cannot be given."""
-
-    amount: Fraction | None
-    standard_error: Fraction | None
-    lower: Fraction | None
-    upper: Fraction | None
-
-
-MISSING = Value(None, None, None, None)
 
 
 def value_of(
     formula: Formula, estimates: Sequence[Estimate], noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]
 ) -> Value:
     """Return the value that a formula makes of one cell's noisy statistics."""
-    found = _formula(formula, estimates, noisy, sigmas)
+    return _as_value(_formula(formula, estimates, noisy, sigmas), sigmas)
+
+
+def _as_value(found: Jet | None, sigmas: Sequence[Fraction]) -> Value:
     if found is None:
         return MISSING
     lower, upper = jets.interval_of(found, sigmas)
     value = Value(found.amount, jets.error_of(found, sigmas), lower, upper)
     parts = (value.amount, value.standard_error, value.lower, value.upper)
-    return value if all(part is not None and abs(part) < _LARGEST for part in parts) else MISSING
+    return value if all(part is not None and abs(part) < LARGEST for part in parts) else MISSING
 
 
 def valuer_of(
     formula: Formula, estimates: Sequence[Estimate], sigmas: Sequence[Fraction]
 ) -> Callable[[Sequence[Fraction | int]], Value]:
-    """Return `value_of` for many cells: counts and totals have one error in all of them, which is found once."""
+    """Return `value_of` for many cells: what follows from the scales of the noise alone is found once."""
     estimate = None if formula.index is None else estimates[formula.index]
-    if formula.op is not FormulaOp.AGGREGATE or estimate is None or estimate.kind not in _LINEAR:
+    if formula.op is not FormulaOp.AGGREGATE or estimate is None:
         return lambda noisy: value_of(formula, estimates, noisy, sigmas)
+    if estimate.kind is AggregateKind.QUANTILE:
+        placer = _placer(estimate, sigmas)
+        return lambda noisy: _as_value(_quantile(estimate, noisy, placer), sigmas)
+    if estimate.kind is AggregateKind.MEAN:
+        quick = means.mean_valuer(estimate, sigmas)
+        return lambda noisy: quick(noisy) or value_of(formula, estimates, noisy, sigmas)
+    if estimate.kind not in _LINEAR:
+        return lambda noisy: value_of(formula, estimates, noisy, sigmas)
+    return _linear_valuer(estimate, sigmas)
+
+
+def _linear_valuer(estimate: Estimate, sigmas: Sequence[Fraction]) -> Callable[[Sequence[Fraction | int]], Value]:
     found = _linear(estimate, [0] * len(sigmas))
     error, (low, high) = jets.error_of(found, sigmas), jets.interval_of(found, sigmas)
     total, count, weight = estimate.sum, estimate.count, 1 if estimate.sum is None else estimate.centre
     # Far within what a float holds, whatever the interval adds.
-    near = int(_LARGEST / estimate.resolution) // 4 if max(error, abs(low), abs(high)) < _LARGEST // 4 else 0
+    near = int(LARGEST / estimate.resolution) // 4 if max(error, abs(low), abs(high)) < LARGEST // 4 else 0
+    # Everything over one denominator, so that a cell costs whole additions.
+    below = math.lcm(estimate.resolution.denominator, low.denominator, high.denominator)
+    step, lower, upper = (int(part * below) for part in (estimate.resolution, low, high))
 
     def value(noisy: Sequence[Fraction | int]) -> Value:
         steps = (0 if total is None else noisy[total]) + (0 if count is None else noisy[count] * weight)
+        if -near < steps < near and type(steps) is int:
+            scaled = steps * step
+            return Value(_over(scaled, below), error, _over(scaled + lower, below), _over(scaled + upper, below))
         amount = steps * estimate.resolution
         parts = (amount, error, amount + low, amount + high)
-        if -near < steps < near or all(abs(part) < _LARGEST for part in parts):
-            return Value(*parts)
-        return MISSING
+        return Value(*parts) if all(abs(part) < LARGEST for part in parts) else MISSING
 
     return value
+
+
+def _over(amount: int, below: int) -> Fraction:
+    return Fraction(amount) if below == 1 else Fraction(amount, below)
 
 
 def _formula(
@@ -126,7 +137,7 @@ def estimate_jet(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Se
         case AggregateKind.CORRELATION:
             return _correlation(estimate, noisy, sigmas)
         case AggregateKind.QUANTILE:
-            return _quantile(estimate, noisy, sigmas)
+            return _quantile(estimate, noisy, _placer(estimate, sigmas))
         case _:
             return _linear(estimate, noisy)
 
@@ -157,11 +168,15 @@ def _mean(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[
     return jets.scaled(jets.added(held, jets.constant(Fraction(estimate.centre))), estimate.resolution)
 
 
-def _quantile(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Sequence[Fraction]) -> Jet | None:
+def _placer(estimate: Estimate, sigmas: Sequence[Fraction]) -> QuantilePlacer:
     assert estimate.tree is not None
     assert estimate.fraction is not None
+    return QuantilePlacer(estimate.tree, estimate.fraction, sigmas, Z)
+
+
+def _quantile(estimate: Estimate, noisy: Sequence[Fraction | int], placer: QuantilePlacer) -> Jet | None:
     leaf = None if estimate.leaf is None else int(noisy[estimate.leaf])
-    placed = QuantilePlacer(estimate.tree, estimate.fraction, sigmas, Z).place([int(amount) for amount in noisy], leaf)
+    placed = placer.place([int(amount) for amount in noisy], leaf)
     if placed is None:
         return None
     error = (placed.upper - placed.lower) / (2 * Z)
@@ -265,9 +280,9 @@ def as_cell(estimate: Estimate | None, amount: Fraction | None) -> Cell:
         return None
     if estimate is not None and estimate.kind in INTEGERS:
         return whole_cell(round(amount))
-    return float(amount)
+    return as_float(amount)
 
 
 def as_float(amount: Fraction | None) -> float | None:
     """Return the nearest float."""
-    return None if amount is None else float(amount)
+    return None if amount is None else amount.numerator / amount.denominator

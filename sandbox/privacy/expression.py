@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NoReturn
 from sqlglot import exp
 
 from sandbox.errors import BoundError, ExactError, QueryError
-from sandbox.model.description import DatasetDescription
+from sandbox.model.description import DatasetDescription, sealed_text
 from sandbox.model.exact import parse_exact
 from sandbox.privacy import build
 from sandbox.privacy.algebra import DateType, Expr, Op, TextType
@@ -123,10 +123,10 @@ class Translator:
                 f"there is no table `{node.text('table')}` here",
                 "use the name that stands after FROM",
             )
-        if self.sides:
-            name = name_in_join(self.text, self.sides, node, (qualifier, name), self.description.unit.sql_name)
         if name in self.hidden:
             raise self.text.refusal(node, "unit_column", f"`{name}` names a unit and cannot be asked", "leave it out")
+        if self.sides:
+            name = name_in_join(self.text, self.sides, node, (qualifier, name), self.description.unit.sql_name)
         if name == self.description.unit.sql_name:
             raise self.text.refusal(
                 node,
@@ -232,6 +232,8 @@ class Translator:
             raise self.text.refusal(
                 node, "unknown_value", f"`{expr.value[:64]}` is not one of the column's values", f"they are {some}"
             )
+        if other.op is Op.COLUMN and (plain := sealed_text(expr.value)) != expr.value:
+            raise self.text.refusal(node, "unknown_value", "texts are sealed without spaces around", f"write '{plain}'")
         return expr
 
     def _logic(self, node: exp.Expr) -> Expr:

@@ -18,8 +18,9 @@ from typing import Any
 from sandbox.errors import BoundError
 from sandbox.model.exact import format_exact
 from sandbox.privacy import build
-from sandbox.privacy.algebra import Expr
+from sandbox.privacy.algebra import Expr, Op
 from sandbox.privacy.keys import KeyText
+from sandbox.privacy.layout import LARGEST, Bins
 
 BRANCHING = 4
 LARGEST_DOMAIN = 1024
@@ -34,10 +35,12 @@ class Histogram:
     Attributes:
         argument: what sorts rows; rows where it is NULL are left out.
         domain: its values as key texts, in order.
+        bins: the bins of a plain column that the values are, or None; the argument says the same.
     """
 
     argument: Expr
     domain: tuple[KeyText, ...]
+    bins: Bins | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the histogram as a canonical record."""
@@ -97,7 +100,10 @@ def bins_of(argument: Expr, cells: int) -> tuple[Histogram, int]:
     shifted = build.add(argument, build.number(-of.lower * of.resolution))
     leaf = build.floor(build.multiply(shifted, build.number(1 / (width * of.resolution))))
     leaves = (of.upper - of.lower) // width + 1
-    return Histogram(leaf, tuple(str(index) for index in range(leaves))), width
+    bins = None
+    if argument.op is Op.COLUMN and max(abs(of.lower), abs(of.upper)) < LARGEST:
+        bins = Bins(str(argument.value), of.lower, of.upper, width)
+    return Histogram(leaf, tuple(str(index) for index in range(leaves)), bins), width
 
 
 def levels_of(leaves: int) -> int:

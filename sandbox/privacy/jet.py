@@ -19,8 +19,8 @@ from fractions import Fraction
 Z = Fraction(1_959_964, 1_000_000)
 """The 97.5 % point of the normal law, rounded up."""
 
-_STEPS = 64
-_SMOOTH = 10
+STEPS = 64
+SMOOTH = 10
 """Noise of so many steps is as good as normal: the steps move what an interval covers by less than 0.6 %."""
 _KNOWN = 10
 """A factor is known well where its noise is below one part in this many."""
@@ -30,8 +30,8 @@ _BOTH = Fraction(2_241_403, 1_959_964)
 
 def root_up(square: Fraction) -> Fraction:
     """Return a square root, rounded up to 2**-64; the same on every machine."""
-    scaled = (square.numerator << (2 * _STEPS)) // square.denominator
-    return Fraction(math.isqrt(scaled) + 1, 1 << _STEPS) if square else Fraction(0)
+    scaled = (square.numerator << (2 * STEPS)) // square.denominator
+    return Fraction(math.isqrt(scaled) + 1, 1 << STEPS) if square else Fraction(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,11 @@ def _reaching(jet: Jet, sigmas: Sequence[Fraction]) -> Sequence[Fraction]:
     Where noise of few steps makes more than half of its error, such noise is taken as reaching to a whole step; where
     smooth noise makes more, it hides the steps.
     """
-    coarse = {index: slope for index, slope in jet.slopes.items() if sigmas[index] < _SMOOTH}
+    coarse = {index: slope for index, slope in jet.slopes.items() if sigmas[index] < SMOOTH}
     steps = Jet(Fraction(0), coarse)
     if 2 * covariance(steps, steps, sigmas) <= covariance(jet, jet, sigmas):
         return sigmas
-    return [sigma if sigma >= _SMOOTH else Fraction(math.ceil(Z * sigma)) / Z for sigma in sigmas]
+    return [sigma if sigma >= SMOOTH else Fraction(math.ceil(Z * sigma)) / Z for sigma in sigmas]
 
 
 def error_of(jet: Jet, sigmas: Sequence[Fraction]) -> Fraction:

@@ -12,18 +12,18 @@ alone is applied to that side before its cap.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
 from sandbox.model.description import Column, DatasetDescription
-from sandbox.model.unit import ContributionBound
+from sandbox.model.unit import ContributionBound, OtherUnit
 from sandbox.privacy import build
 from sandbox.privacy.aggregates import bare
 from sandbox.privacy.algebra import Expr, Op, column_names
 from sandbox.privacy.parse import Text, known_arguments
-from sandbox.privacy.query import SecondTable
+from sandbox.privacy.query import Aggregate, AggregateKind, GroupKey, KeyMode, SecondTable
 from sandbox.privacy.render import quote_name, render
 from sandbox.privacy.sides import Side
 from sandbox.privacy.step import UnitStep
@@ -101,12 +101,13 @@ class Join:
     table: DatasetDescription
     sides: tuple[Side, Side]
 
-    def source(self, used: frozenset[str], condition: Expr | None) -> JoinSource:
+    def source(self, used: frozenset[str], condition: Expr | None, pairs: int | None) -> JoinSource:
         """Return the rows of the join with the columns that are used.
 
         Args:
             used: names of columns of the joined table.
             condition: the WHERE.
+            pairs: the most pairs of one unit that pass the WHERE, or None for all of them.
         """
         first, second = (frozenset(side.columns.values()) for side in self.sides)
         parts: tuple[list[Expr], list[Expr], list[Expr]] = ([], [], [])
@@ -122,7 +123,8 @@ class Join:
         rows = self.bound.rows
         left = self.left.rows_sql(picked[0], filters[0], "t", rows)
         right = self.right.rows_sql(picked[1], filters[1], "u", rows)
-        if not self.left.is_single and not self.right.is_single:
+        capped = pairs if self._multiplies else None
+        if self._multiplies and capped is None:
             right = f"SELECT *, CAST(max(_rank) OVER (PARTITION BY _unit) AS BIGINT) AS _most FROM ({right})"  # noqa: S608 (our own SQL)
         columns = [
             f"{letter}.{quote_name(name)}"
@@ -132,40 +134,73 @@ class Join:
         ]
         kind = "LEFT JOIN" if self.keeps_left else "JOIN"
         sql = (
-            f"SELECT {', '.join(['l._unit AS _unit', f'{self._rank()} AS _rank', *columns])} "  # noqa: S608 (our own SQL)
+            f"SELECT {', '.join(['l._unit AS _unit', f'{self._rank(capped)} AS _rank', *columns])} "  # noqa: S608 (our own SQL)
             f"FROM ({left}) AS l {kind} ({right}) AS r ON l._unit = r._unit"
         )
+        rest = filters[2]
+        if capped is not None:
+            where, rest = "" if rest is None else f" WHERE {render(rest)}", None
+            sql = (
+                f"SELECT * FROM ({sql}){where} "  # noqa: S608 (our own SQL)
+                f"QUALIFY row_number() OVER (PARTITION BY _unit ORDER BY _rank) <= {capped}"
+            )
         other = SecondTable(
             self.right.base.dataset,
             self.right.base.table,
             self.right.reads(frozenset(picked[1])),
-            self._words(),
+            self._words(capped),
             not self._is_whole,
             self.keeps_left and self.left.base.dataset != self.right.base.dataset,
         )
-        return JoinSource(sql, self.left.reads(frozenset(picked[0])), other, filters[2])
+        return JoinSource(sql, self.left.reads(frozenset(picked[0])), other, rest)
 
-    def _rank(self) -> str:
-        """Return a rank that counts a unit's joined rows from 1; with one row on a side, the other side's does."""
+    def _rank(self, capped: int | None) -> str:
+        """Return a rank that counts a unit's joined rows from 1; with one row on a side, the other side's does.
+
+        Of pairs that are capped it says the order alone: those of a side's first row with all of the other's come
+        first, so that the groups of either side's rows are led by some.
+        """
         if self.right.is_single:
             return "l._rank"
         if self.left.is_single:
             return "coalesce(r._rank, 1)"
+        if capped is not None:
+            one, other = "CAST(l._rank AS BIGINT)", "CAST(r._rank AS BIGINT)"
+            ordered = f"least({one}, {other}) * {self.bound.rows + 1} + greatest({one}, {other})"
+            return f"coalesce(({ordered}) * 2 + CAST({one} > {other} AS BIGINT), {one})"
         # In the order of (l._rank, r._rank), from each pair alone: pairs that the bound drops need no room.
         return "coalesce((l._rank - 1) * r._most + r._rank, l._rank)"
+
+    @property
+    def _multiplies(self) -> bool:
+        return not self.left.is_single and not self.right.is_single
 
     @property
     def _is_whole(self) -> bool:
         return self.left.is_single and self.right.is_single
 
-    def _words(self) -> str:
+    def _words(self, pairs: int | None) -> str:
         kind = self.table.unit.kind
         capped = [side.name for side in (self.left, self.right) if not side.is_single]
         words = f"rows of `{self.left.name}` and `{self.right.name}` that belong to one {kind}"
         if not capped:
             return words
         names = " and ".join(f"`{name}`" for name in capped)
-        return f"{words}, from the {self.bound.rows} lowest ranks of the {kind} in {names}"
+        words = f"{words}, from the {self.bound.rows} lowest ranks of the {kind} in {names}"
+        return words if pairs is None else f"{words}, at most {pairs} pairs after the filter"
+
+
+def most_pairs(
+    bound: ContributionBound, keys: Sequence[GroupKey], mode: KeyMode, aggregates: Sequence[Aggregate]
+) -> int | None:
+    """Return how many pairs of a unit may meet where its groups are told apart before its rows are capped, else None.
+
+    Counting units by group looks at all groups of a unit, and so held every pair.  Twice the rows of the bound are
+    enough for each row of either side to meet one of the other.
+    """
+    units = [mode is KeyMode.PRIVATE, *(aggregate.kind is AggregateKind.UNITS for aggregate in aggregates)]
+    told_apart = any(units) and (all(units[1:]) or bound.groups < bound.rows)
+    return 2 * bound.rows if keys and told_apart else None
 
 
 def read_join(text: Text, join: exp.Join, left: JoinSide, right: JoinSide, bound: ContributionBound) -> Join:
@@ -193,12 +228,6 @@ def read_join(text: Text, join: exp.Join, left: JoinSide, right: JoinSide, bound
             f"`{left.name}` protects the {left.base.unit.kind} and `{right.name}` the {right.base.unit.kind}",
             "join datasets of one unit kind; ask the others apart",
         )
-    for one in (left, right):
-        if one.base.also_protects:
-            kinds = " and ".join(one.base.unit_kinds)
-            raise text.refusal(
-                join, "join_kind", f"`{one.name}` protects {kinds}, and such a table is not joined", "ask it apart"
-            )
     if left.name == right.name:
         raise text.refusal(join, "join", "both sides of a join have one name", "give each a name with AS")
     if not _is_by_unit(join, left, right):
@@ -212,9 +241,16 @@ def read_join(text: Text, join: exp.Join, left: JoinSide, right: JoinSide, bound
         table=left.name,
         columns=tuple(_columns(left, sides[0])) + tuple(_columns(right, sides[1], nullable=keeps_left)),
         bound=bound,
+        also_protects=_others(left, right),
         max_rows=_most_rows(left, right, bound.rows, keeps_left=keeps_left),
     )
     return Join(left, right, keeps_left, bound, table, (sides[0], replace(sides[1], counts=not keeps_left)))
+
+
+def _others(left: JoinSide, right: JoinSide) -> tuple[OtherUnit, ...]:
+    """Return the further units of both sides; a table that is joined with itself has each once."""
+    own = left.base.also_protects
+    return own if left.base.dataset == right.base.dataset else (*own, *right.base.also_protects)
 
 
 def joint_bound(left: ContributionBound, right: ContributionBound) -> ContributionBound:

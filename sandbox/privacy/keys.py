@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
+from itertools import chain
 from json.encoder import encode_basestring
 
 from sandbox.errors import CanonicalError
@@ -90,12 +90,10 @@ def join_key(key: Key) -> str:
     return f"[{','.join('null' if part is None else encode_basestring(part) for part in key)}]"
 
 
-def split_key(text: str, width: int) -> Key:
-    """Return the composite key that `join_key` wrote."""
-    parts = json.loads(text)
-    if not isinstance(parts, list) or len(parts) != width or join_key(tuple(parts)) != text:
-        raise CanonicalError("a group key is not in canonical form", hint="it is written by `join_key`")
-    return tuple(parts)
+def join_keys(keys: Collection[Key]) -> list[str]:
+    """Return what `join_key` gives for each key; a text that many of them share is spelled once."""
+    spelled = {part: "null" if part is None else encode_basestring(part) for part in set(chain.from_iterable(keys))}
+    return [f"[{','.join([spelled[part] for part in key])}]" for key in keys]
 
 
 def parse_key(record: object, types: Sequence[ValueType]) -> Key:

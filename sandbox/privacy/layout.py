@@ -1,9 +1,9 @@
 """What a plan's statement asks of the rows it runs over, besides its columns.
 
-Sealed partitions hold the rows of a unit together, ranks ascending.  A statement may rest on that order, on numbers in
-place of the texts of its groups, on a mark at the first row of a unit in a group, and on a mark at a unit's first rows
-that pass a filter; whoever runs it makes sure of all four, whatever the partition looks like
-(`sandbox.compute.arrange`).  They change what a question costs, never its integers.
+Sealed partitions hold the rows of a unit together, ranks ascending.  A statement may ask that a unit's first rows alone
+are handed on, which is the bound on its rows; that numbers stand in place of the texts of its groups and of the bins of
+a column; and for a mark at the first row of a unit in a group.  Whoever runs it makes sure of all of them, whatever the
+partition looks like (`sandbox.compute.arrange`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,48 @@ from sandbox.errors import CanonicalError
 
 GROUP_COLUMN = "_group"
 FIRST_COLUMN = "_first"
-KEPT_COLUMN = "_kept"
 PLACE_COLUMN = "_place"
+
+LARGEST = 2**62
+"""Ends of bins stay within this, so that 64 bits hold their differences."""
+_FIELDS = {"groups", "bins", "few", "filter", "firsts", "carried"}
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Equal bins of a column of whole numbers; rows where it is NULL are in none of them and are left out.
+
+    Attributes:
+        column: its name.
+        lower, upper: what it is held within first.
+        width: how many numbers a bin spans.
+    """
+
+    column: str
+    lower: int
+    upper: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if not (-LARGEST < self.lower <= self.upper < LARGEST and 0 < self.width <= LARGEST):
+            raise _malformed()
+
+    @property
+    def names(self) -> list[str]:
+        """The place of each bin in a plan's only histogram (`vectors.py`)."""
+        return [f"0:{index}" for index in range((self.upper - self.lower) // self.width + 1)]
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the bins as a canonical record."""
+        ends = {"lower": str(self.lower), "upper": str(self.upper), "width": str(self.width)}
+        return {"column": self.column, **ends}
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> Bins:
+        """Return the bins that a record writes; strict about its fields."""
+        if set(record) != {"column", "lower", "upper", "width"}:
+            raise _malformed()
+        return cls(str(record["column"]), *(int(record[name]) for name in ("lower", "upper", "width")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,46 +65,62 @@ class Layout:
     """What stands beside the columns of a plan.
 
     Attributes:
-        clustered: rows of a unit stand together and their ranks ascend.
         groups: text columns whose values together `_group` numbers; rows of the result begin with that number, which
             stands for their texts.
-        firsts: `_first` says of each row of at most this rank whether it is the first of its unit in its group; 0
-            where nothing asks for it.
-        few: `_kept` says of each row whether it is among the first so many of its unit that pass `filter`; 0 where
-            nothing asks for it.
-        filter: a condition in SQL over the partition's columns.
+        bins: bins that `_group` numbers too, behind the texts; or None.
+        few: only the first so many rows of each unit, by rank, that pass `filter` are handed on; 0 where all rows are.
+        filter: a condition in SQL over the partition's columns; empty where every row passes.
+        firsts: whether `_first` is 1 at the first row of a unit in its group, and 0 at its others there.
+        carried: the columns of the few rows that the statement reads besides; all columns where all rows are.
     """
 
-    clustered: bool = False
     groups: tuple[str, ...] = ()
-    firsts: int = 0
+    bins: Bins | None = None
     few: int = 0
     filter: str = ""
+    firsts: bool = False
+    carried: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.firsts and not (self.clustered and self.groups):
+        if not self.few and (self.filter or self.firsts or self.bins is not None or self.carried):
             raise _malformed()
-        if (self.few and not self.clustered) or bool(self.few) is not bool(self.filter):
+        if self.few < 0 or (self.few and not self.carried and not self.numbers) or (self.firsts and not self.groups):
             raise _malformed()
+
+    @property
+    def numbers(self) -> bool:
+        """Whether rows of the result begin with a number."""
+        return bool(self.groups) or self.bins is not None
+
+    @property
+    def clustered(self) -> bool:
+        """Whether it rests on rows of a unit that stand together, ranks ascending."""
+        return self.firsts or bool(self.filter)
 
     def to_record(self) -> dict[str, Any]:
         """Return the layout as a canonical record."""
         return {
-            "clustered": self.clustered,
             "groups": list(self.groups),
-            "firsts": self.firsts,
+            "bins": None if self.bins is None else self.bins.to_record(),
             "few": self.few,
             "filter": self.filter,
+            "firsts": self.firsts,
+            "carried": list(self.carried),
         }
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Layout:
         """Return the layout that a record writes; strict about its fields."""
-        if not isinstance(record, dict) or set(record) != {"clustered", "groups", "firsts", "few", "filter"}:
+        if not isinstance(record, dict) or set(record) != _FIELDS:
             raise _malformed()
-        groups = tuple(str(name) for name in record["groups"])
-        few, firsts = int(record["few"]), int(record["firsts"])
-        return cls(record["clustered"] is True, groups, firsts, few, str(record["filter"]))
+        return cls(
+            groups=tuple(map(str, record["groups"])),
+            bins=None if record["bins"] is None else Bins.parse(record["bins"]),
+            few=int(record["few"]),
+            filter=str(record["filter"]),
+            firsts=record["firsts"] is True,
+            carried=tuple(map(str, record["carried"])),
+        )
 
 
 def _malformed() -> CanonicalError:

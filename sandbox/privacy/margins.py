@@ -1,7 +1,8 @@
-"""Margins: totals of groups over the last key, the last two, …, and all of them, and cells that add up to them.
+"""Margins: totals of groups over some of their keys (ROLLUP, CUBE, GROUPING SETS), and cells that add up to them.
 
-Every level of totals is measured with noise of its own.  `consistent` then finds the cells and totals that add up and
-lie nearest to all that was measured, by least squares, in exact rationals; each value gets better by it, never worse.
+Every level of totals is measured with noise of its own.  For a ROLLUP `consistent` then finds the cells and totals that
+add up and lie nearest to all that was measured, by least squares, in exact rationals; each value gets better by it,
+never worse.
 
 Source: Hay, Rastogi, Miklau, Suciu 2010, "Boosting the accuracy of differentially private histograms through
 consistency" (arXiv 0904.0942), here for trees whose levels branch each in its own way.
@@ -21,6 +22,9 @@ from sandbox.privacy.statistics import Statistic
 Noisy = tuple[Key, Sequence[Fraction | int], Sequence[Fraction]]
 """A cell or a total: its key, its noisy statistics, and their scales."""
 
+Levels = tuple[tuple[int, ...], ...]
+"""For each level the places of the keys that are kept there; the first one keeps all: the cells."""
+
 
 def rolled_statistics(statistics: Sequence[Statistic], levels: int) -> tuple[Statistic, ...]:
     """Return the statistics of a question that measures its groups at so many levels.
@@ -31,20 +35,26 @@ def rolled_statistics(statistics: Sequence[Statistic], levels: int) -> tuple[Sta
     return tuple(replace(s, sensitivity_squared=s.sensitivity_squared * levels) for s in statistics)
 
 
-def total_keys(domains: Sequence[Sequence[KeyText]]) -> list[Key]:
-    """Return the keys of all totals: those over the last key first, the grand total last."""
+def rollup_levels(keys: int) -> Levels:
+    """Return the levels of a ROLLUP: the cells, the totals over the last key, over the last two, …, over all."""
+    return tuple(tuple(range(kept)) for kept in range(keys, -1, -1))
+
+
+def total_keys(domains: Sequence[Sequence[KeyText]], levels: Levels | None = None) -> list[Key]:
+    """Return the keys of all totals, level by level; by default of a ROLLUP: over the last key first, of all last."""
     found: list[Key] = []
-    for kept in range(len(domains) - 1, -1, -1):
-        found += [(*key, *[TOTAL] * (len(domains) - kept)) for key in itertools.product(*domains[:kept])]
+    for level in (rollup_levels(len(domains)) if levels is None else levels)[1:]:
+        parts = [domain if place in level else (TOTAL,) for place, domain in enumerate(domains)]
+        found += itertools.product(*parts)
     return found
 
 
-def with_totals(cells: Mapping[Key, tuple[int, ...]]) -> dict[Key, tuple[int, ...]]:
-    """Return exact cells with the exact totals that they make, at every level."""
+def with_totals(cells: Mapping[Key, tuple[int, ...]], levels: Levels | None = None) -> dict[Key, tuple[int, ...]]:
+    """Return exact cells with the exact totals that they make, at every level; by default of a ROLLUP."""
     found: dict[Key, tuple[int, ...]] = dict(cells)
     for key, amounts in cells.items():
-        for kept in range(len(key)):
-            total = (*key[:kept], *[TOTAL] * (len(key) - kept))
+        for level in (rollup_levels(len(key)) if levels is None else levels)[1:]:
+            total = tuple(part if place in level else TOTAL for place, part in enumerate(key))
             before = found.get(total, (0,) * len(amounts))
             found[total] = tuple(one + other for one, other in zip(before, amounts, strict=True))
     return found
@@ -55,7 +65,7 @@ def consistent(measured: Sequence[Noisy], branches: Sequence[int]) -> list[Noisy
 
     Args:
         measured: every cell and every total, each with noise of the same scale in one statistic.
-        branches: how many values each key has.
+        branches: how many values each key has; the levels are those of a ROLLUP.
 
     Privacy: post-processing.
     """

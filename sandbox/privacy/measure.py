@@ -13,7 +13,8 @@ from sandbox.model.canonical import canonical_release_bytes
 from sandbox.model.question import Answer
 from sandbox.privacy.chosen_quantile import LeafChoice, choose_leaves, leaf_scores
 from sandbox.privacy.fit import check_choice, check_fit, check_leaves
-from sandbox.privacy.keys import TOTAL, Key, join_key, parse_key, split_key
+from sandbox.privacy.guard import broken_guard
+from sandbox.privacy.keys import TOTAL, Key, join_key, join_keys, parse_key
 from sandbox.privacy.margins import total_keys, with_totals
 from sandbox.privacy.noise import NoiseSource
 from sandbox.privacy.partials import Partials
@@ -37,14 +38,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """One group: its exact vector (`vectors.py`), and the noise of each of its entries."""
+    """One group: its exact vector, the entries that it makes (`vectors.py`), and the noise of each of them."""
 
     key: Key
     exact: Vector
+    entries: Vector
     noise: Vector
 
-    def noisy(self, plan: Plan) -> NoisyCell:
-        return NoisyCell(self.key, tuple(map(add, _all_held(entries(plan, self.exact)), self.noise)))
+    def noisy(self) -> NoisyCell:
+        return NoisyCell(self.key, tuple(map(add, self.entries, self.noise)))
 
 
 def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Profile | None = None) -> Measured:
@@ -77,10 +79,10 @@ def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Prof
         "v": SEALED_VERSION,
         "plan": digest,
         "partials": partials.digest(),
-        "candidates": str(len({key[: len(plan.keys)] for key in partials.cells})),
+        "candidates": str(_candidates(plan, partials)),
         "profile": None if profile is None else profile.to_record(),
         "cells": [
-            {"key": list(c.key), "exact": [str(e) for e in c.exact], "noise": [str(n) for n in c.noise]} for c in cells
+            {"key": list(c.key), "exact": list(map(str, c.exact)), "noise": list(map(str, c.noise))} for c in cells
         ],
     }
     if plan.choice is not None:
@@ -90,9 +92,14 @@ def measure(plan: Plan, partials: Partials, noise: NoiseSource, *, profile: Prof
     return Measured(answer, sealed)
 
 
+def _candidates(plan: Plan, partials: Partials) -> int:
+    """Return how many groups have rows."""
+    return len({key[:-1] for key in partials.cells} if plan.histograms else partials.cells)
+
+
 def _released(plan: Plan, cells: Sequence[_Cell], leaves: Sequence[int]) -> list[NoisyCell]:
     """Return the noisy integers of every cell, with the chosen leaf of a quantile behind them where there is one."""
-    noisy = [cell.noisy(plan) for cell in cells]
+    noisy = [cell.noisy() for cell in cells]
     if plan.leaf_choice is None:
         return noisy
     return [replace(cell, noisy=(*cell.noisy, leaf)) for cell, leaf in zip(noisy, leaves, strict=True)]
@@ -106,7 +113,7 @@ def public_keys(plan: Plan) -> list[Key]:
         domains.append(key.domain)
     keys: list[Key] = list(itertools.product(*domains))
     if plan.rolled:
-        keys += total_keys(domains)
+        keys += total_keys(domains, plan.levels)
     return keys
 
 
@@ -126,7 +133,7 @@ def _noisy_public(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_C
     zeros = (0,) * vector_width(plan)
     found = gather(plan, partials)
     if plan.rolled:
-        found = with_totals(found)
+        found = with_totals(found, plan.levels)
     exact = [_all_held(found.get(key, zeros)) for key in keys]
     return _with_noise(plan, keys, exact, noise, first=0)
 
@@ -147,14 +154,15 @@ def _noisy_private(plan: Plan, partials: Partials, noise: NoiseSource) -> list[_
     assert plan.threshold is not None
     first = plan.statistics[0]
     found = gather(plan, partials)
-    counts = {join_key(key): _held(amounts[0]) for key, amounts in found.items() if amounts[0] > 0}
+    key_of = dict(zip(join_keys(found), found, strict=True))
+    counts = {text: _held(found[key][0]) for text, key in key_of.items() if found[key][0] > 0}
     released = noise.thresholded(counts, sigma=first.sigma, threshold=plan.threshold, rho=first.rho)
     texts = sorted(released)
-    keys = [split_key(text, len(plan.keys)) for text in texts]
+    keys = [key_of[text] for text in texts]
     exact = [_all_held(found[key]) for key in keys]
     cells = _with_noise(plan, keys, exact, noise, first=1)
     return [
-        _Cell(cell.key, cell.exact, (released[text] - cell.exact[0], *cell.noise))
+        _Cell(cell.key, cell.exact, cell.entries, (released[text] - cell.exact[0], *cell.noise))
         for text, cell in zip(texts, cells, strict=True)
     ]
 
@@ -177,12 +185,13 @@ def _with_noise(
                 sensitivity_squared=planned.statistic.sensitivity_squared,
                 rho=planned.rho,
             )
-        assert len(noisy) == len(values)
+        if len(noisy) != len(values):
+            raise broken_guard("some statistics were given no noise")
         changes = list(map(sub, noisy, values))
         for index in range(len(keys)):
             drawn[index] += changes[index * width : (index + 1) * width]
         start += width
-    return [_Cell(key, vector, tuple(row)) for key, vector, row in zip(keys, exact, drawn, strict=True)]
+    return [_Cell(k, vector, row, tuple(d)) for k, vector, row, d in zip(keys, exact, whole, drawn, strict=True)]
 
 
 def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str, Any]) -> None:
@@ -215,7 +224,7 @@ def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str,
     if plan.key_mode is not KeyMode.PRIVATE and plan.choice is None:
         found = {cell.key: cell.exact for cell in cells if TOTAL not in cell.key}
         exact = scatter(plan, found)
-        if plan.rolled and with_totals(found) != {cell.key: cell.exact for cell in cells}:
+        if plan.rolled and with_totals(found, plan.levels) != {cell.key: cell.exact for cell in cells}:
             raise _mismatch("the sealed totals are not the sums of their cells", "totals")
         if exact.digest() != sealed["partials"]:
             raise _mismatch("the sealed integers are not those that their digest names", "partials")
@@ -290,8 +299,8 @@ def _parse_sealed(plan: Plan, sealed: dict[str, Any]) -> tuple[list[_Cell], int,
         raise _mismatch("the sealed record belongs to another plan", "plan")
     types = [key.type for key in plan.keys]
     try:
-        cells = [
-            _Cell(
+        parts = [
+            (
                 tuple(cell["key"]) if plan.rolled else parse_key(cell["key"], types),
                 tuple(_integer(amount) for amount in cell["exact"]),
                 tuple(_integer(amount) for amount in cell["noise"]),
@@ -303,8 +312,9 @@ def _parse_sealed(plan: Plan, sealed: dict[str, Any]) -> tuple[list[_Cell], int,
     except (CanonicalError, KeyError, TypeError, ValueError) as error:
         raise _mismatch("the sealed record is malformed", "sealed") from error
     width, drawn = vector_width(plan), len(plan.entry_sigmas())
-    if any(len(cell.exact) != width or len(cell.noise) != drawn for cell in cells):
+    if any(len(exact) != width or len(noise) != drawn for _, exact, noise in parts):
         raise _mismatch("the sealed cells have the wrong width", "sealed")
+    cells = [_Cell(key, exact, _all_held(entries(plan, exact)), noise) for key, exact, noise in parts]
     if candidates < len(cells) and plan.key_mode is KeyMode.PRIVATE:
         raise _mismatch("more keys were released than there were", "candidates")
     return cells, candidates, profile

@@ -7,15 +7,14 @@ on is checked in exact arithmetic, and again with the map of the very mechanism 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from typing import Any
 
-import opendp.prelude as dp
-
 from sandbox.errors import BoundError
 from sandbox.model.exact import format_exact
+from sandbox.privacy import opendp_parts as dp
 
 dp.enable_features("contrib")
 
@@ -31,18 +30,33 @@ class Threshold:
     """The release of private keys.
 
     Attributes:
-        groups: the most groups of one unit (L0).
-        delta: the chance that a key of a single unit passes, at most.
+        groups: the most groups in which one change moves the count of units (L0).
+        delta: the chance that a key which only one of two neighbouring tables has passes, at most.
         value: the least noisy count of units that a released key shows.
+        squared: the square of the L2 distance that one change moves the counts.
+        most: how far it moves one count (Linf).
     """
 
     groups: int
     delta: Fraction
     value: int
+    squared: int
+    most: int
+
+    @property
+    def distances(self) -> tuple[int, int, int]:
+        """What one change moves, as OpenDP takes it: L0, L2 as an integer rounded up, Linf."""
+        return (self.groups, threshold_distance(self.squared), self.most)
 
     def to_record(self) -> dict[str, Any]:
         """Return the threshold as a canonical record."""
-        return {"groups": self.groups, "delta": format_exact(self.delta), "value": str(self.value)}
+        return {
+            "groups": self.groups,
+            "delta": format_exact(self.delta),
+            "value": str(self.value),
+            "squared": str(self.squared),
+            "most": str(self.most),
+        }
 
 
 def gaussian_measurement(sigma: float) -> Any:
@@ -169,17 +183,36 @@ def choice_scale(sensitivity: int, rho: Fraction) -> Fraction:
     return Fraction(scale)
 
 
+def threshold_loss(sigma: Fraction, threshold: Threshold) -> tuple[Fraction, Fraction]:
+    """Return what a release of keys at a threshold costs: rho, and the chance of a failure.
+
+    OpenDP 0.16 keeps keys *at* the threshold, and its map takes for their chance the tail of a continuous Gaussian from
+    there on, which is less than that of the discrete one (its issue 2922).  So the map is asked for a threshold one
+    lower: P[X >= m] <= P[N >= m - 1] for the discrete X and the continuous N (Canonne, Kamath, Steinke 2020,
+    proposition 25).
+    """
+    rho, delta = threshold_measurement(float(sigma), threshold.value - 1).map(threshold.distances)
+    return Fraction(rho), Fraction(delta)
+
+
 @cache
-def threshold_release(groups: int, rho: Fraction, delta: Fraction) -> tuple[Fraction, Threshold]:
+def threshold_release(
+    groups: int, rho: Fraction, delta: Fraction, *, squared: int | None = None, most: int = 1
+) -> tuple[Fraction, Threshold]:
     """Return the scale and the least threshold of a release of private keys.
 
-    A unit adds at most 1 to at most `groups` keys: L0 = groups, Linf = 1, L2 = sqrt(groups), which OpenDP takes as an
-    integer, so it is rounded up.
+    Args:
+        groups: in how many groups one change moves the count of units at most (L0).
+        rho: what the release may cost.
+        delta: the chance of a failure.
+        squared: the square of the L2 distance that it moves the counts; by default `groups`, as where it moves each of
+            them by 1.
+        most: how far it moves one of them (Linf).
 
     Raises:
         BoundError: delta is zero, or too small for OpenDP to account for.
 
-    Privacy: OpenDP's map at (groups, ceil(sqrt(groups)), 1) is at most (rho, delta).
+    Privacy: `threshold_loss` is at most (rho, delta).
     """
     if delta <= 0:
         raise BoundError(
@@ -187,14 +220,15 @@ def threshold_release(groups: int, rho: Fraction, delta: Fraction) -> tuple[Frac
             hint="give the loss a delta, as in 1e-7, or group by columns with a public domain",
             code="privacy.bound.delta",
         )
-    distance = threshold_distance(groups)
-    sigma = gaussian_sigma(distance * distance, rho)
+    reach = Threshold(groups, delta, most, groups if squared is None else squared, most)
+    sigma = gaussian_sigma(reach.distances[1] ** 2, rho)
 
     def held(value: int) -> bool:
-        spent_rho, spent_delta = threshold_measurement(float(sigma), value).map((groups, distance, 1))
-        return Fraction(spent_rho) <= rho and Fraction(spent_delta) <= delta
+        spent_rho, spent_delta = threshold_loss(sigma, replace(reach, value=value))
+        return spent_rho <= rho and spent_delta <= delta
 
-    upper = 2 + math.ceil(float(sigma) * math.sqrt(2 * (math.log(2 * groups) - math.log(float(delta) or 5e-324))))
+    tail = math.log(2 * groups) - math.log(float(delta) or 5e-324)
+    upper = 2 + most + math.ceil(float(sigma) * math.sqrt(2 * tail))
     for _ in range(3):
         if held(upper):
             break
@@ -205,13 +239,13 @@ def threshold_release(groups: int, rho: Fraction, delta: Fraction) -> tuple[Frac
             hint="use a delta of 1e-12 or more, or group by columns with a public domain",
             code="privacy.bound.delta",
         )
-    lower = 1
+    lower = most + 1
     while upper - lower > 1:
         middle = (lower + upper) // 2
         lower, upper = (lower, middle) if held(middle) else (middle, upper)
-    return sigma, Threshold(groups, delta, upper)
+    return sigma, replace(reach, value=upper)
 
 
-def threshold_distance(groups: int) -> int:
-    """Return the L2 distance of a release over `groups` keys, as the integer that OpenDP takes, rounded up."""
-    return math.isqrt(groups - 1) + 1
+def threshold_distance(squared: int) -> int:
+    """Return an L2 distance, given as its square, as the integer that OpenDP takes, rounded up."""
+    return math.isqrt(squared - 1) + 1

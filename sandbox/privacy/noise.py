@@ -12,12 +12,13 @@ from typing import Protocol
 
 import numpy as np
 
+from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.mechanism import (
     Threshold,
     choice_measurement,
     gaussian_measurement,
     sqrt_up,
-    threshold_distance,
+    threshold_loss,
     threshold_measurement,
     top_measurement,
 )
@@ -57,10 +58,11 @@ class OpenDpNoise:
             sensitivity_squared: the square of the L2 distance that neighbouring tables move `values` at most.
             rho: what it may cost.
 
-        Privacy: rho-zCDP; asserted with OpenDP's map before a draw.
+        Privacy: rho-zCDP; checked with OpenDP's map before a draw, or `privacy.guard`.
         """
         measurement = gaussian_measurement(_as_float(sigma))
-        assert Fraction(measurement.map(sqrt_up(Fraction(sensitivity_squared)))) <= rho
+        if Fraction(measurement.map(sqrt_up(Fraction(sensitivity_squared)))) > rho:
+            raise broken_guard("the noise of a statistic is too little for its share of the loss")
         if not values:
             return []
         return [int(value) for value in measurement(np.asarray(values, dtype=np.int64))]
@@ -71,20 +73,19 @@ class OpenDpNoise:
         """Return the keys whose noisy count reaches the threshold, with that count.
 
         Args:
-            counts: key to a count of units, where one unit adds 1 to at most `threshold.groups` keys.
+            counts: key to a count of units, which one change moves by at most `threshold.distances`.
             sigma: the scale, a 64-bit float.
             threshold: the least noisy count, and the delta that it keeps.
             rho: what it may cost.
 
-        Privacy: rho-zCDP but for a chance of delta; asserted with OpenDP's map before a draw.
+        Privacy: rho-zCDP but for a chance of delta; checked with OpenDP's map before a draw, or `privacy.guard`.
         """
-        groups = threshold.groups
-        measurement = threshold_measurement(_as_float(sigma), threshold.value)
-        spent_rho, spent_delta = measurement.map((groups, threshold_distance(groups), 1))
-        assert Fraction(spent_rho) <= rho
-        assert Fraction(spent_delta) <= threshold.delta
+        spent_rho, spent_delta = threshold_loss(sigma, threshold)
+        if spent_rho > rho or spent_delta > threshold.delta:
+            raise broken_guard("the threshold of private keys is too low for the loss")
         if not counts:
             return {}
+        measurement = threshold_measurement(_as_float(sigma), threshold.value)
         return {str(key): int(value) for key, value in measurement(dict(counts)).items()}
 
     def top(self, scores: Sequence[int], *, count: int, scale: Fraction, rho: Fraction) -> list[int]:
@@ -96,10 +97,11 @@ class OpenDpNoise:
             scale: of the noise, a 64-bit float.
             rho: what it may cost.
 
-        Privacy: rho-zCDP; asserted with OpenDP's map before a draw.
+        Privacy: rho-zCDP; checked with OpenDP's map before a draw, or `privacy.guard`.
         """
         measurement = top_measurement(_as_float(scale), count)
-        assert Fraction(measurement.map(1)) <= rho
+        if Fraction(measurement.map(1)) > rho:
+            raise broken_guard("the noise of a choice is too little for its share of the loss")
         return [int(place) for place in measurement(np.asarray(scores, dtype=np.int64))]
 
     def best(self, groups: Sequence[Sequence[int]], *, scale: Fraction, sensitivity: int, rho: Fraction) -> list[int]:
@@ -112,15 +114,17 @@ class OpenDpNoise:
             sensitivity: a whole number.
             rho: what the choices of all groups may cost together.
 
-        Privacy: rho-zCDP, since the sum of all d_g**2 is at most sensitivity**2; asserted with OpenDP's map before a
-        draw.
+        Privacy: rho-zCDP, since the sum of all d_g**2 is at most sensitivity**2; checked with OpenDP's map before a
+        draw, or `privacy.guard`.
         """
         measurement = choice_measurement(_as_float(scale))
-        assert Fraction(measurement.map(sensitivity)) <= rho
+        if Fraction(measurement.map(sensitivity)) > rho:
+            raise broken_guard("the noise of a choice is too little for its share of the loss")
         return [int(measurement(np.asarray(scores, dtype=np.int64))) for scores in groups]
 
 
 def _as_float(sigma: Fraction) -> float:
     scale = float(sigma)
-    assert Fraction(scale) == sigma
+    if Fraction(scale) != sigma:
+        raise broken_guard("a scale of noise is not a 64-bit float")
     return scale

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from sandbox.privacy.chosen_quantile import choice_notes
 from sandbox.privacy.estimate import Z
+from sandbox.privacy.influence import limits_of
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
 from sandbox.privacy.query import AggregateKind, Bounding, KeyMode
@@ -24,7 +25,8 @@ def answer_notes(plan: Plan, profile: Profile | None) -> tuple[str, ...]:
 
 def unit_notes(plan: Plan) -> list[str]:
     """Return which further units the noise covers."""
-    return [f"the noise covers one {other.kind} with at most {other.rows} rows too" for other in plan.others]
+    limits = limits_of(plan.others)
+    return [f"the noise covers one {kind} with at most {rows} rows too" for kind, rows in limits.items()]
 
 
 def bias_notes(plan: Plan, profile: Profile | None) -> list[str]:

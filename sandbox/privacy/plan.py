@@ -20,6 +20,7 @@ from sandbox.privacy.algebra import ValueType
 from sandbox.privacy.bounding import bounding_sql
 from sandbox.privacy.chosen_quantile import SHARE as LEAF_SHARE
 from sandbox.privacy.chosen_quantile import LeafChoice, with_leaf_choice
+from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.influence import influence_of
 from sandbox.privacy.keys import KeyText
@@ -103,7 +104,7 @@ class Plan:
         choice: how the groups that are released are chosen, or None where all are.
         leaf_choice: how the bin of a quantile is chosen, or None where it is read from the tree.
         others: further kinds of units that the noise covers too.
-        rolled: whether totals over the last key, the last two, …, and all of them are measured besides.
+        levels: which keys are kept at each level that is measured, all of them first; none without totals.
     """
 
     dataset: str
@@ -126,12 +127,17 @@ class Plan:
     loss: PrivacyLoss
     max_rows: int
     settings: Settings = PLAIN_SETTINGS
-    rolled: bool = False
+    levels: tuple[tuple[int, ...], ...] = ()
     choice: Choice | None = None
     leaf_choice: LeafChoice | None = None
     layout: Layout = PLAIN
     second: SecondTable | None = None
     others: tuple[OtherUnit, ...] = ()
+
+    @property
+    def rolled(self) -> bool:
+        """Whether totals are measured beside the cells."""
+        return bool(self.levels)
 
     @property
     def reads(self) -> Reads:
@@ -211,7 +217,7 @@ class Plan:
             "choice": None if self.choice is None else self.choice.to_record(),
             "leaf_choice": None if self.leaf_choice is None else self.leaf_choice.to_record(),
             "others": [other.to_record() for other in self.others],
-            "rolled": self.rolled,
+            "levels": [list(level) for level in self.levels],
         }
 
     def digest(self) -> Digest:
@@ -236,7 +242,6 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         raise BoundError(
             "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
         )
-    _check_kinds(query)
     influence = influence_of(query)
     chosen = choose_statistics(query.aggregates, query.bound, query.key_mode, _cells_about(query), influence)
     if query.settings.bounding is Bounding.RESCALE:
@@ -244,7 +249,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     chosen, choice, leaf_choice = _with_choices(query, chosen, influence.rows, loss.rho)
     choosing = sum((one.rho for one in (choice, leaf_choice) if one is not None), Fraction(0))
     if query.rolled:
-        chosen = replace(chosen, statistics=rolled_statistics(chosen.statistics, len(query.keys) + 1))
+        chosen = replace(chosen, statistics=rolled_statistics(chosen.statistics, len(query.levels)))
     weights = statistic_weights(query, chosen)
     share = (loss.rho - choosing) / sum(weights)
     rhos = [share * weight for weight in weights]
@@ -254,10 +259,13 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     ]
     threshold: Threshold | None = None
     if query.key_mode is KeyMode.PRIVATE:
-        sigma, threshold = threshold_release(influence.groups, rhos[0], loss.delta)
+        sigma, threshold = threshold_release(
+            influence.groups, rhos[0], loss.delta, squared=influence.units_squared, most=influence.most
+        )
         planned[0] = replace(planned[0], sigma=sigma)
     bounded = bounding_sql(query, chosen.statistics, chosen.histograms)
-    assert sum(statistic.rho for statistic in planned) + choosing <= loss.rho
+    if sum(statistic.rho for statistic in planned) + choosing > loss.rho:
+        raise broken_guard("the statistics of a question cost more than its loss")
     binned = [statistic.histogram is not None for statistic in chosen.statistics]
     assert binned == sorted(binned), "scalars stand first"
     return Plan(
@@ -286,7 +294,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         choice=choice,
         leaf_choice=leaf_choice,
         others=query.others,
-        rolled=query.rolled,
+        levels=query.levels,
     )
 
 
@@ -306,24 +314,6 @@ def _with_choices(
         chosen, leaf_choice = with_leaf_choice(chosen, rows, rho * LEAF_SHARE)
         return chosen, None, leaf_choice
     return chosen, None, None
-
-
-def _check_kinds(query: CheckedQuery) -> None:
-    """Refuse what is proven for tables of one kind of units alone."""
-    if query.others and query.settings.bounding is Bounding.RESCALE:
-        raise _one_kind_only("rescaled rows", "leave `bounding` out: rows of lowest rank count")
-    if query.others and query.key_mode is KeyMode.PRIVATE:
-        raise _one_kind_only(
-            "private keys", "group by columns with a public domain, or by FLOOR(x / 10) between bounds"
-        )
-
-
-def _one_kind_only(what: str, hint: str) -> BoundError:
-    return BoundError(
-        f"{what} are not proven for a table that protects several kinds of units",
-        hint=hint,
-        code="privacy.bound.units",
-    )
 
 
 def statistic_weights(query: CheckedQuery, chosen: Chosen) -> list[Fraction]:

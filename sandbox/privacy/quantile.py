@@ -15,11 +15,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from sandbox.privacy.histogram import BRANCHING, Tree
 
 _SQUARE = BRANCHING**2
+_WHOLE = 2**62
+"""Sums below this are held in 64 bits, so that no addition and no comparison of two of them leaves those."""
+
+Numbers = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,9 @@ class QuantilePlacer:
         variances, below = excess_variances(levels, fraction)
         square = (z * sigma * whole) ** 2 / below
         limits = [whole + math.isqrt(v * square.numerator // square.denominator) for v in variances]
-        self._limits = [*limits[: tree.leaves], limits[-1]]
+        limits = [*limits[: tree.leaves], limits[-1]]
+        self._limits = np.asarray(limits, dtype=object)
+        self._short_limits = np.asarray([min(_WHOLE, limit) for limit in limits], dtype=np.int64)
 
     def place(self, noisy: Sequence[int], leaf: int | None = None) -> Placed | None:
         """Return where the quantile of one cell lies, or None where the fitted number of rows is not positive.
@@ -65,59 +74,60 @@ class QuantilePlacer:
             leaf: the value's leaf, where something else has chosen it (`chosen_quantile.py`); the interval holds it.
         """
         tree = self._tree
-        levels = [list(noisy[start : start + BRANCHING**level]) for level, start in enumerate(tree.starts, start=1)]
-        below = [0, *accumulate(fitted_leaves(levels))]
-        total = below[-1]
+        levels = [noisy[start : start + BRANCHING**level] for level, start in enumerate(tree.starts, start=1)]
+        part, whole = self._fraction.numerator, self._fraction.denominator
+        leaves = fitted_leaves(levels, whole)
+        ends = np.cumsum(leaves)
+        total = ends[-1]
         if total <= 0:
             return None
-        part, whole = self._fraction.numerator, self._fraction.denominator
         # The end of the last used leaf is the end of all rows.
-        above = [whole * prefix - part * total for prefix in (*below[: tree.leaves], total)]
-        return self._placed(above, leaf)
+        below = np.concatenate([ends[:1] * 0, ends[: tree.leaves - 1], ends[-1:]])
+        return self._placed(below * whole - total * part, leaf)
 
-    def _placed(self, above: Sequence[int], leaf: int | None) -> Placed:
-        tree, limits = self._tree, self._limits
-        possible = [i for i in range(tree.leaves) if above[i] <= limits[i] and above[i + 1] >= -limits[i + 1]]
-        place = min(sum(excess < 0 for excess in above[1:-1]), tree.leaves - 1) if leaf is None else leaf
-        share = Fraction(1, 2)
-        if above[place] < 0 < above[place + 1]:
-            share = Fraction(-above[place], above[place + 1] - above[place])
-        first, last = min([*possible, place]), max([*possible, place])
+    def _placed(self, above: Numbers, leaf: int | None) -> Placed:
+        tree = self._tree
+        limits = self._limits if above.dtype == object else self._short_limits
+        refuted = (above[:-1] > limits[:-1]) | (above[1:] < -limits[1:])
+        place = min(int((above[1:-1] < 0).sum()), tree.leaves - 1) if leaf is None else leaf
+        possible = [place, *np.flatnonzero(~refuted.astype(np.bool_)).tolist()]
+        before, after = int(above[place]), int(above[place + 1])
+        share = Fraction(-before, after - before) if before < 0 < after else Fraction(1, 2)
         amount = tree.lower + place * tree.width + share * (tree.width - 1)
-        lowest, highest = tree.lower + first * tree.width, tree.lower + (last + 1) * tree.width - 1
+        lowest, highest = tree.lower + min(possible) * tree.width, tree.lower + (max(possible) + 1) * tree.width - 1
         return Placed(min(amount, Fraction(tree.upper)), Fraction(lowest), Fraction(min(highest, tree.upper)))
 
 
-def fitted_leaves(levels: Sequence[Sequence[int]]) -> list[int]:
-    """Return the least-squares counts of the leaves, times `scale_of` the number of levels.
+def fitted_leaves(levels: Sequence[Sequence[int]], factor: int = 1) -> Numbers:
+    """Return the least-squares counts of the leaves, times `scale_of` the number of levels: whole numbers.
+
+    They stand in 64 bits where all sums of them fit those even times `factor`, else in Python's integers.
 
     Args:
         levels: the noisy counts of every level from the top, 4, 16, 64, … of them; the root is not measured.
+        factor: what the caller will multiply sums with.
     """
-    upward = _upward(levels)
-    fitted = list(upward[0])
-    scale = _own_scale(len(levels))
+    # Were all leaves as large as the largest noisy count, no fitted prefix would be beyond twice their sum.
+    largest = max(max(map(abs, nodes)) for nodes in levels) * BRANCHING ** len(levels)
+    of = np.int64 if 4 * factor * largest * scale_of(len(levels)) < _WHOLE else object
+    upward = _upward([np.asarray(nodes, dtype=of) for nodes in levels])
+    fitted, scale = upward[0], _own_scale(len(levels))
     for depth, nodes in enumerate(upward[1:], start=2):
         # What a parent's fit has beyond the sum of its children goes to them in equal parts.
-        factor = scale // _own_scale(len(levels) - depth + 1)
-        finer: list[int] = []
-        for parent, count in enumerate(fitted):
-            children = nodes[parent * BRANCHING : (parent + 1) * BRANCHING]
-            beyond = count - factor * sum(children)
-            finer += [BRANCHING * factor * child + beyond for child in children]
-        fitted, scale = finer, scale * BRANCHING
+        step = scale // _own_scale(len(levels) - depth + 1)
+        children = nodes.reshape(-1, BRANCHING)
+        beyond = fitted - step * children.sum(axis=1)
+        fitted = (BRANCHING * step * children + beyond[:, None]).reshape(-1)
+        scale *= BRANCHING
     return fitted
 
 
-def _upward(levels: Sequence[Sequence[int]]) -> list[list[int]]:
+def _upward(levels: Sequence[Numbers]) -> list[Numbers]:
     """Return for every node the best count from its own subtree, times `_own_scale` of the subtree's levels."""
-    found = [list(levels[-1])]
+    found = [levels[-1]]
     for height, nodes in enumerate(reversed(levels[:-1]), start=2):
-        children = found[-1]
         own, rest = BRANCHING ** (height - 1) * _own_scale(height - 1), _weight(height - 1)
-        found.append(
-            [own * node + rest * sum(children[i * BRANCHING : (i + 1) * BRANCHING]) for i, node in enumerate(nodes)]
-        )
+        found.append(own * nodes + rest * found[-1].reshape(-1, BRANCHING).sum(axis=1))
     return found[::-1]
 
 

@@ -275,6 +275,11 @@ class Settings:
     quantile: bool = False
     consistent: bool = False
 
+    @property
+    def changes_values(self) -> bool:
+        """Whether a value may be shown otherwise than it was found (`showing.py`)."""
+        return self.suppress is not None or self.nonnegative or self.rounded
+
     def to_record(self) -> dict[str, Any]:
         """Return the settings as a canonical record."""
         return {
@@ -358,7 +363,7 @@ class CheckedQuery:
         second: the right side of a join.
         others: further kinds of units that the table protects.
         settings: how it is bounded, weighed and shown.
-        rolled: whether totals over the last key, the last two, …, and all of them are measured besides.
+        levels: which keys are kept at each level that is measured, all of them first; none without totals.
     """
 
     dataset: str
@@ -376,7 +381,7 @@ class CheckedQuery:
     max_rows: int
     source: str | None = None
     settings: Settings = PLAIN_SETTINGS
-    rolled: bool = False
+    levels: tuple[tuple[int, ...], ...] = ()
     second: SecondTable | None = None
     others: tuple[OtherUnit, ...] = ()
 
@@ -384,3 +389,8 @@ class CheckedQuery:
     def reads(self) -> Reads:
         """The columns that it reads of each dataset."""
         return reads_of(self.dataset, self.columns, self.second)
+
+    @property
+    def rolled(self) -> bool:
+        """Whether totals are measured beside the cells."""
+        return bool(self.levels)

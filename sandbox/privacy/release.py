@@ -9,19 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 from sandbox.model.job import CellKind
 from sandbox.model.question import Answer, AnswerColumn, Cell, ColumnRole
 from sandbox.privacy.algebra import DateType, NumberType
 from sandbox.privacy.calendar import parse_day
-from sandbox.privacy.estimate import INTEGERS, Value, as_cell, as_float, valuer_of
-from sandbox.privacy.keys import TOTAL, Key, key_cell, key_cell_kind, sort_value
+from sandbox.privacy.estimate import INTEGERS, as_cell, as_float, valuer_of
+from sandbox.privacy.keys import TOTAL, Key, KeyText, key_cell, key_cell_kind, sort_value
 from sandbox.privacy.margins import Noisy, consistent
 from sandbox.privacy.notes import answer_notes
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
 from sandbox.privacy.query import Condition, ConditionOp, Order, Slot
 from sandbox.privacy.showing import shown
+from sandbox.privacy.value import Value
+
+_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
         measured = consistent(measured, [len(key.domain or ()) for key in plan.keys])
     rows = _rows(plan, measured)
     if plan.choice is None:
-        rows.sort(key=lambda row: _key_order(plan, row.key))
+        order = _key_order(plan)
+        rows.sort(key=lambda row: order(row.key))
     having = plan.finish.having
     if having is not None:
         rows = [row for row in rows if _holds(plan, having, row) is True]
@@ -57,12 +62,13 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
         rows = _sorted(plan, term, rows)
     stop = None if plan.finish.limit is None else plan.finish.offset + plan.finish.limit
     rows = rows[plan.finish.offset : stop]
+    slots = [output.slot for output in plan.outputs]
     return Answer(
         columns=tuple(_column(plan, index) for index in range(len(plan.outputs))),
-        rows=tuple(tuple(_cell(plan, row, output.slot) for output in plan.outputs) for row in rows),
-        standard_errors=tuple(tuple(_part(row, o.slot, "standard_error") for o in plan.outputs) for row in rows),
-        lower=tuple(tuple(_part(row, output.slot, "lower") for output in plan.outputs) for row in rows),
-        upper=tuple(tuple(_part(row, output.slot, "upper") for output in plan.outputs) for row in rows),
+        rows=_by_rows(rows, [_cells(plan, rows, slot) for slot in slots]),
+        standard_errors=_by_rows(rows, [_parts(rows, slot, "standard_error") for slot in slots]),
+        lower=_by_rows(rows, [_parts(rows, slot, "lower") for slot in slots]),
+        upper=_by_rows(rows, [_parts(rows, slot, "upper") for slot in slots]),
         loss=plan.loss,
         notes=answer_notes(plan, profile),
     )
@@ -70,14 +76,16 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
 
 def _rows(plan: Plan, measured: Sequence[Noisy]) -> list[_Row]:
     """Return the values of each cell; cells whose noise has one scale share what follows from it."""
-    valuers: dict[tuple[Fraction, ...], list[Callable[[Sequence[Fraction | int]], Value]]] = {}
-    rows = []
+    # By identity: cells of one level hold one list of as many as a thousand scales, and `measured` keeps it alive.
+    valuers: dict[int, list[Callable[[Sequence[Fraction | int]], Value]]] = {}
+    rows: list[_Row] = []
     for key, noisy, sigmas in measured:
-        scales = tuple(sigmas)
-        if scales not in valuers:
-            valuers[scales] = [valuer_of(formula, plan.estimates, scales) for formula in plan.formulas]
-        values = (valuer(noisy) for valuer in valuers[scales])
-        rows.append(_Row(key, tuple(shown(plan, index, value) for index, value in enumerate(values))))
+        if id(sigmas) not in valuers:
+            valuers[id(sigmas)] = [valuer_of(formula, plan.estimates, sigmas) for formula in plan.formulas]
+        values = [valuer(noisy) for valuer in valuers[id(sigmas)]]
+        if plan.settings.changes_values:
+            values = [shown(plan, index, value) for index, value in enumerate(values)]
+        rows.append(_Row(key, tuple(values)))
     return rows
 
 
@@ -94,29 +102,54 @@ def _column(plan: Plan, index: int) -> AnswerColumn:
     return AnswerColumn(label.name, role, kind, label.label_en, label.label_zh, label.measure_en, label.measure_zh)
 
 
-def _cell(plan: Plan, row: _Row, slot: Slot) -> Cell:
+def _by_rows(rows: Sequence[_Row], columns: Sequence[Sequence[_Part]]) -> tuple[tuple[_Part, ...], ...]:
+    return tuple(zip(*columns, strict=True)) if columns else ((),) * len(rows)
+
+
+def _cells(plan: Plan, rows: Sequence[_Row], slot: Slot) -> list[Cell]:
+    """Return the cells of one column."""
+    if not slot.is_key:
+        # Rounded counts would not add up.
+        estimate = None if plan.settings.consistent else plan.plain_estimate(slot.index)
+        return [as_cell(estimate, row.values[slot.index].amount) for row in rows]
+    of = plan.keys[slot.index].type
+    texts = [row.key[slot.index] for row in rows]
+    cells: dict[KeyText, Cell] = {}
+    for text in set(texts):
+        cell = TOTAL if plan.rolled and text == TOTAL else key_cell(text, of)
+        cells[text] = str(cell) if plan.rolled else cell
+    return [cells[text] for text in texts]
+
+
+def _parts(rows: Sequence[_Row], slot: Slot, name: str) -> list[float | None]:
+    """Return the errors or the ends of one column; an error that all rows share is one object and written once."""
+    found: list[float | None] = []
     if slot.is_key:
-        text = row.key[slot.index]
-        if not plan.rolled:
-            return key_cell(text, plan.keys[slot.index].type)
-        return text if text == TOTAL else str(key_cell(text, plan.keys[slot.index].type))
-    # Rounded counts would not add up.
-    estimate = None if plan.settings.consistent else plan.plain_estimate(slot.index)
-    return as_cell(estimate, row.values[slot.index].amount)
+        return [None] * len(rows)
+    before, written = None, None
+    for row in rows:
+        part = getattr(row.values[slot.index], name)
+        if part is not before:
+            before, written = part, as_float(part)
+        found.append(written)
+    return found
 
 
-def _part(row: _Row, slot: Slot, name: str) -> float | None:
-    return None if slot.is_key else as_float(getattr(row.values[slot.index], name))
+def _key_order(plan: Plan) -> Callable[[Key], tuple[tuple[int, Fraction | int | str], ...]]:
+    """Return what keys sort by: their places in public domains, totals last, and values of private keys."""
+    places: list[dict[KeyText, int] | None] = []
+    for planned in plan.keys:
+        domain = planned.domain
+        at = None if domain is None else {text: place for place, text in enumerate(domain)} | {TOTAL: len(domain)}
+        places.append(at)
 
+    def order(key: Key) -> tuple[tuple[int, Fraction | int | str], ...]:
+        return tuple(
+            sort_value(text, planned.type) if at is None else (0, at[text])
+            for text, planned, at in zip(key, plan.keys, places, strict=True)
+        )
 
-def _key_order(plan: Plan, key: Key) -> tuple[tuple[int, Fraction | int | str], ...]:
-    order: list[tuple[int, Fraction | int | str]] = []
-    for text, planned in zip(key, plan.keys, strict=True):
-        if planned.domain is not None:
-            order.append((0, len(planned.domain) if text == TOTAL else planned.domain.index(text)))
-        else:
-            order.append(sort_value(text, planned.type))
-    return tuple(order)
+    return order
 
 
 def _comparable(plan: Plan, row: _Row, slot: Slot) -> Fraction | int | str | None:

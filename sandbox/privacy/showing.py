@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from sandbox.privacy.estimate import INTEGERS, MISSING, Value
+from sandbox.privacy.estimate import INTEGERS
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.query import AggregateKind
+from sandbox.privacy.value import MISSING, Value
 
 
 def shown(plan: Plan, index: int, value: Value) -> Value:

@@ -86,7 +86,7 @@ def check_top(text: Text, select: exp.Select, query: CheckedQuery) -> None:
             "write it as in SELECT district, COUNT(DISTINCT patient) AS n … GROUP BY district ORDER BY n DESC "
             f"LIMIT 5, with at most {MAX_CHOSEN} groups, without HAVING, OFFSET, weights or rescaling",
         )
-    if influence_of(query) != plain_influence(query.bound, query.key_mode):
+    if query.others or influence_of(query) != plain_influence(query.bound, query.key_mode):
         raise text.refusal(
             select,
             "top",

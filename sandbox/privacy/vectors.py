@@ -29,13 +29,15 @@ def gather(plan: Plan, partials: Partials) -> dict[Key, Vector]:
     if not plan.histograms:
         return dict(partials.cells)
     places = _places(plan)
-    width = vector_width(plan)
+    width, scalars = vector_width(plan), plan.scalars
     found: dict[Key, list[int]] = {}
     for key, amounts in partials.cells.items():
-        vector = found.setdefault(key[:-1], [0] * width)
-        where = key[-1]
+        group, where = key[:-1], key[-1]
+        vector = found.get(group)
+        if vector is None:
+            vector = found[group] = [0] * width
         if where is None:
-            vector[: plan.scalars] = amounts
+            vector[:scalars] = amounts
         elif where in places:
             vector[places[where]] += amounts[0]
     return {key: tuple(vector) for key, vector in found.items()}
@@ -57,6 +59,8 @@ def scatter(plan: Plan, vectors: Mapping[Key, Vector]) -> Partials:
 
 def entries(plan: Plan, vector: Sequence[int]) -> Vector:
     """Return what is measured of a vector, in the order of the plan's statistics."""
+    if not plan.histograms:
+        return tuple(vector)
     starts = _starts(plan)
     levels: dict[int, list[list[int]]] = {}
     found: list[int] = []

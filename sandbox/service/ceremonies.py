@@ -22,7 +22,7 @@ from sandbox.vault.blobs import LocalBlobStore
 from sandbox.vault.custody import OpenedShare, Share, combine_shares, split_master, verify_share
 from sandbox.vault.escrow import keep_in_escrow, keys_in_escrow
 from sandbox.vault.keyring import Keyring
-from sandbox.vault.masters import MASTER_FILE
+from sandbox.vault.masters import MASTER_FILE, MasterRing
 from sandbox.vault.outstanding import ShareReceipt, check_receipts, forget_ceremonies, note_ceremony
 from sandbox.vault.rotation import begin_master, rotate_dataset, rotate_master
 from sandbox.vault.unit_keys import unit_keys, unit_kinds
@@ -95,24 +95,34 @@ def recover_keys(directory: Path, opened: Sequence[OpenedShare], *, passphrase: 
     layout = Layout(directory)
     with hold_state(directory, purpose="keys recover", wait_s=wait_s):
         finish_relock(layout)
-        keyring = Keyring(LocalBlobStore(layout.vault / "keys"), ring)
-        try:
-            own = {key.public.name: key for key in keys_in_escrow(keyring)}
-            for dataset in keyring.datasets():
-                keyring.dataset(dataset)
-            for kind in unit_kinds(keyring):
-                unit_keys(keyring, kind)
-        except VaultError as error:
-            raise VaultError(
-                "these shares give a master key that this vault no longer uses",
-                hint="bring the shares of the newest ceremony",
-                code="vault.custody.older",
-            ) from error
+        own = check_ring(directory, ring)
         path = factor_path(layout)
         factor = None if path is None else SecondFactor.new()
         if path is not None and factor is not None:
             put_beside(path, factor, _at_hand(layout))
         relock(layout, keys=own, ring=ring, passphrase=passphrase, factor=factor)
+
+
+def check_ring(directory: Path, ring: MasterRing) -> dict[str, PrivateKey]:
+    """Return the sandbox's keys that the master key brings back from escrow, by name; everything under it must open.
+
+    Raises:
+        VaultError: the vault no longer uses this master key (`vault.custody.older`).
+    """
+    keyring = Keyring(LocalBlobStore(Layout(directory).vault / "keys"), ring)
+    try:
+        own = {key.public.name: key for key in keys_in_escrow(keyring)}
+        for dataset in keyring.datasets():
+            keyring.dataset(dataset)
+        for kind in unit_kinds(keyring):
+            unit_keys(keyring, kind)
+    except VaultError as error:
+        raise VaultError(
+            "these shares give a master key that this vault no longer uses",
+            hint="bring the shares of the newest ceremony",
+            code="vault.custody.older",
+        ) from error
+    return own
 
 
 def change_passphrase(keys: OpenKeys, passphrase: str) -> None:

@@ -100,7 +100,7 @@ def initialise(
         ledger.append(
             EntryKind.KEY_REGISTERED, sandbox_key.public.key_id, {"key": witness_key.public.to_record()}, clock.now()
         )
-    write_durably(layout.keys / f"{_SANDBOX}.key", lock_key(sandbox_key, passphrase))
+    write_durably(layout.keys / f"{_SANDBOX}.key", lock_key(sandbox_key, passphrase, factor))
     write_durably(layout.witness / f"{_WITNESS}.key", lock_key(witness_key, passphrase))
     if factor is not None and factor_file is not None:
         put_beside(factor_file, factor, None)
@@ -227,9 +227,11 @@ def unlock_named(directory: Path, name: str, passphrase: str) -> PrivateKey:
     """Return the private key called `name` in a state directory.
 
     Raises:
-        KeyUnavailableError: there is no such key here, or the passphrase is wrong.
+        KeyUnavailableError: there is no such key here, the passphrase is wrong, or the second factor that the sandbox's
+            key needs is not here.
     """
-    path = Layout(directory).keys / f"{name}.key"
+    layout = Layout(directory)
+    path = layout.keys / f"{name}.key"
     try:
         raw = path.read_bytes()
     except FileNotFoundError as error:
@@ -238,7 +240,7 @@ def unlock_named(directory: Path, name: str, passphrase: str) -> PrivateKey:
             hint="its holder must sign, or make one with `saggar keys new`",
             code="vault.key_unavailable.no_file",
         ) from error
-    return unlock_key(raw, passphrase)
+    return unlock_key(raw, passphrase, factors_at_hand(layout) if name == _SANDBOX else ())
 
 
 def trust_record(records: Records) -> dict[str, Any]:

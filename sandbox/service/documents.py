@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sandbox.errors import SealBrokenError, StorageError
@@ -21,11 +22,27 @@ class DocumentDirectory:
 
     def put(self, data: bytes) -> Digest:
         """Keep `data` durably and return its SM3 digest."""
-        digest = digest_of(data)
-        path = self._path(digest)
-        if not path.exists():
-            write_durably(path, data)
-        return digest
+        return self.put_all(data)[0]
+
+    def put_all(self, *documents: bytes) -> tuple[Digest, ...]:
+        """Keep several documents durably, side by side, and return their digests in the same order.
+
+        Each is whole or not there; waiting for the disk costs about what it costs for one of them.
+        """
+        digests = tuple(map(digest_of, documents))
+        new = {
+            path: data
+            for digest, data in zip(digests, documents, strict=True)
+            if not (path := self._path(digest)).exists()
+        }
+        if len(new) < 2:
+            for path, data in new.items():
+                write_durably(path, data)
+            return digests
+        with ThreadPoolExecutor(len(new)) as writers:
+            for written in [writers.submit(write_durably, path, data) for path, data in new.items()]:
+                written.result()
+        return digests
 
     def get(self, digest: str) -> bytes:
         """Return the bytes whose digest this is.

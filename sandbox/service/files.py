@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sandbox.errors import StorageError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:

@@ -39,7 +39,8 @@ def relock(
         keys: `sandbox`, and `witness` where it is local, opened.
         ring: the vault's master keys to keep.
         passphrase: the new one.
-        factor: the second factor that the master keys need from now on, or None; its file holds it already.
+        factor: the second factor that the master keys and the sandbox's key need from now on, or None; its file holds
+            it already.
 
     Raises:
         InputError: the passphrase is too short (`input.passphrase`).
@@ -49,7 +50,8 @@ def relock(
     folder = layout.root / _FOLDER
     _discard(folder)
     for name, key in keys.items():
-        write_durably(folder / name, lock_key(key, passphrase))
+        # The local witness is a process that knows the passphrase alone.
+        write_durably(folder / name, lock_key(key, passphrase, factor if name == "sandbox" else None))
     write_durably(folder / "master", ring.lock(passphrase, factor))
     write_durably(folder / _MARKER, b"")
     finish_relock(layout)

@@ -74,11 +74,15 @@ def seal_chunk(suite: Suite, key: bytes, context: ChunkContext, payload: bytes) 
     """
     salt = random_bytes(SALT_BYTES)
     block_key, base_nonce, commitment = _schedule(suite, key, salt, context)
-    parts, view = [salt, commitment], memoryview(payload)
-    for number in range(len(payload) // BLOCK_BYTES + 1):
+    view, head, tag = memoryview(payload), SALT_BYTES + COMMITMENT_BYTES, suite.tag_bytes
+    blocks = len(payload) // BLOCK_BYTES + 1
+    sealed, room = new_bytes(head + len(payload) + blocks * tag)
+    room[:head] = salt + commitment
+    for number in range(blocks):
         block = view[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]
-        parts.append(suite.seal(block_key, _nonce(base_nonce, number), block, b""))
-    return b"".join(parts)
+        start = head + number * (BLOCK_BYTES + tag)
+        suite.seal_into(block_key, _nonce(base_nonce, number), block, b"", room[start : start + len(block) + tag])
+    return sealed
 
 
 def open_chunk(suite: Suite, key: bytes, context: ChunkContext, sealed: bytes | memoryview, *, name: str) -> bytes:

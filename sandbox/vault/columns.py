@@ -10,10 +10,10 @@ from fractions import Fraction
 from math import ceil, floor
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sandbox.errors import InputError
 from sandbox.model.description import Column, ColumnKind, DatasetDescription
+from sandbox.vault.arrays import numpy_of
 
 UNIT_COLUMN = "_unit"
 RANK_COLUMN = "_rank"
@@ -102,10 +102,11 @@ def _check_bounds(column: Column, values: pa.Array) -> None:
     if column.kind not in {ColumnKind.INTEGER, ColumnKind.DECIMAL, ColumnKind.DATE} or len(values) == 0:
         return
     step = Fraction(1) if column.kind is ColumnKind.DATE or column.resolution is None else column.resolution
-    found = pc.min_max(values.cast(pa.int32()) if column.kind is ColumnKind.DATE else values)
-    lowest, highest = found["min"].as_py(), found["max"].as_py()
-    if lowest is None:
+    counts = (values.view(pa.int32()) if column.kind is ColumnKind.DATE else values).drop_null()
+    if not len(counts):
         return
+    numbers = numpy_of(counts)
+    lowest, highest = int(numbers.min()), int(numbers.max())
     too_low = column.lower is not None and lowest < floor(column.lower / step)
     too_high = column.upper is not None and highest > ceil(column.upper / step)
     if too_low or too_high:

@@ -21,13 +21,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sandbox.model.description import Column, ColumnKind, DatasetDescription
+from sandbox.vault.arrays import arrow_of, numpy_of, truths_of
 from sandbox.vault.columns import type_for
 from sandbox.vault.placing import HalfHashes, Hashes, Places, Ranks, Units
+from sandbox.vault.short_texts import ShortTexts, table_of
 
 Codes = npt.NDArray[Any]
 Words = npt.NDArray[np.uint64]
 _WORD_BYTES = 8
 _FEW_TEXTS = 1 << 14
+_TEXTS_AT_ONCE = 1 << 16  # so few that what is counted on the way stays in a processor's cache
 _TEXTS_MAX = (1 << 16) - 2
 _INT32 = range(-(2**31), 2**31)
 
@@ -73,7 +76,10 @@ class NumberLane:
         counts = values.view(pa.int32()) if pa.types.is_date32(values.type) else values
         if counts.null_count:
             counts = counts.cast(pa.int64()).fill_null(self._base)
-        np.subtract(counts.to_numpy(), self._base, out=room, dtype=np.int64, casting="unsafe")
+        whole = numpy_of(counts)
+        if self._base:
+            whole = np.subtract(whole, self._base, dtype=np.int64)
+        np.copyto(room, whole, casting="unsafe")
         return True
 
     def widen(self, codes: Codes) -> pa.Array:
@@ -82,7 +88,7 @@ class NumberLane:
         counts = codes.astype(self._wide)
         # The base may lie one below what the type holds; adding it then wraps around for missing values alone.
         counts += np.array(self._base).astype(np.int64).astype(self._wide)
-        values = pa.array(counts, mask=missing)
+        values = arrow_of(counts, missing)
         return values.view(pa.date32()) if pa.types.is_date32(self.arrow_type) else values
 
 
@@ -94,12 +100,12 @@ class TokenLane:
 
     def narrow(self, values: pa.Array, room: Codes) -> bool:
         """Write each token."""
-        room[:] = values.to_numpy()
+        room[:] = numpy_of(values)
         return True
 
     def widen(self, codes: Codes) -> pa.Array:
         """Return the tokens."""
-        return pa.array(codes)
+        return arrow_of(codes)
 
 
 class TruthLane:
@@ -110,12 +116,12 @@ class TruthLane:
 
     def narrow(self, values: pa.Array, room: Codes) -> bool:
         """Write a byte for each value."""
-        room[:] = values.cast(pa.uint8()).fill_null(255).to_numpy() + np.uint8(1)
+        room[:] = numpy_of(values.cast(pa.uint8()).fill_null(255)) + np.uint8(1)
         return True
 
     def widen(self, codes: Codes) -> pa.Array:
         """Return the truth values."""
-        return pa.array(codes == 2, mask=codes == 0)
+        return truths_of(codes == 2, codes == 0)
 
 
 class TextLane:
@@ -128,20 +134,40 @@ class TextLane:
     code_type: np.dtype[Any] | None = np.dtype(np.uint16)
 
     def __init__(self) -> None:
-        self._known = pa.array([], pa.string())
+        self._known = pa.nulls(0, pa.string())
+        self._short: ShortTexts | None = None
         self._open = True
 
     def narrow(self, values: pa.Array, room: Codes) -> bool:
         """Write a code for each value, or return False if they are too many to count."""
+        return all(
+            self._narrow(values.slice(start, _TEXTS_AT_ONCE), room[start : start + _TEXTS_AT_ONCE])
+            for start in range(0, len(values), _TEXTS_AT_ONCE)
+        )
+
+    def _narrow(self, values: pa.Array, room: Codes) -> bool:
         if not self._open:
             return False
+        quick = None if self._short is None else self._short.codes(values)
+        if quick is None:
+            return self._look_up(values, room)
+        room[:], holds = quick
+        if not holds.all():
+            rest = np.flatnonzero(~holds)
+            codes = np.empty(len(rest), dtype=np.uint16)
+            if not self._look_up(values.take(arrow_of(rest)), codes):
+                return False
+            room[rest] = codes
+        return True
+
+    def _look_up(self, values: pa.Array, room: Codes) -> bool:
         found = pc.index_in(values, value_set=self._known)
         if found.null_count > values.null_count:
             if not self._learn(values.filter(found.is_null()).unique().drop_null(), many=len(values) // 2):
                 return False
             found = pc.index_in(values, value_set=self._known)
         places = found.fill_null(-1) if found.null_count else found
-        np.add(places.to_numpy(), 1, out=room, casting="unsafe")
+        np.add(numpy_of(places), 1, out=room, casting="unsafe")
         return True
 
     def widen(self, codes: Codes) -> pa.Array:
@@ -149,18 +175,19 @@ class TextLane:
         missing = codes == 0 if not codes.all() else None
         if len(self._known) <= len(codes) // 64:
             # So small a dictionary costs nothing, whole.
-            return pa.DictionaryArray.from_arrays(pa.array(codes - np.uint16(1), mask=missing), self._known)
+            return pa.DictionaryArray.from_arrays(arrow_of(codes - np.uint16(1), missing), self._known)
         used = np.bincount(codes, minlength=1) > 0
         used[0] = False
         places = np.cumsum(used, dtype=np.int32) - np.int32(1)
-        indices = pa.array(places[codes], mask=missing)
-        return pa.DictionaryArray.from_arrays(indices, self._known.take(pa.array(np.flatnonzero(used) - 1)))
+        indices = arrow_of(places[codes], missing)
+        return pa.DictionaryArray.from_arrays(indices, self._known.take(arrow_of(np.flatnonzero(used) - 1)))
 
     def _learn(self, fresh: pa.Array, *, many: int) -> bool:
         """Take new texts into the dictionary, or close it; return whether it is open."""
         self._open = len(fresh) <= max(_FEW_TEXTS, many) and len(self._known) + len(fresh) <= _TEXTS_MAX
         if self._open:
             self._known = pa.concat_arrays([self._known, fresh])
+            self._short = table_of(self._known)
         return self._open
 
 
@@ -209,13 +236,14 @@ class Rows:
         beside = {number: values.slice(start, stop - start) for number, values in self.beside.items()}
         return Rows(self.words[start:stop], beside)
 
-    def take(self, places: Places) -> Rows:
-        """Return the rows at these places."""
+    def take(self, places: Places, room: Words | None = None) -> Rows:
+        """Return the rows at these places, their words in `room` if there is one for as many rows."""
         beside = {}
         if self.beside:
-            indices = pa.array(places)
+            indices = arrow_of(places)
             beside = {number: values.take(indices) for number, values in self.beside.items()}
-        return Rows(np.take(self.words, places, axis=0), beside)
+        # The places are ours and lie within: clipping only spares numpy a copy.
+        return Rows(np.take(self.words, places, axis=0, out=room, mode="raise" if room is None else "clip"), beside)
 
 
 class Packing:
@@ -243,7 +271,7 @@ class Packing:
         """Return the rows of a batch; only the lower half of each hash is kept."""
         words = np.empty((batch.num_rows, self.width), dtype=np.uint64)
         words[:, -1] = 0  # what no field fills
-        self.field(words, "unit")[:] = batch.column(0).to_numpy()
+        self.field(words, "unit")[:] = numpy_of(batch.column(0))
         self.field(words, "hash")[:] = hashes.view(np.uint32)[::2]
         beside = {}
         for number, lane in enumerate(self.lanes):
@@ -286,38 +314,58 @@ class Packing:
 class Unpacked:
     """The columns of one partition, filled bucket by bucket while the rows are still in the processor's cache.
 
+    One serves for all partitions, one after the other: fresh memory costs more than what is written to it.
+
     Args:
         packing: how the rows are packed.
-        rows: how many there will be.
+        rows: how many a partition has at most.
+        bucket_rows: how many a bucket has at most.
     """
 
-    def __init__(self, packing: Packing, rows: int) -> None:
+    def __init__(self, packing: Packing, rows: int, bucket_rows: int) -> None:
         self._packing = packing
         self._end = 0
-        self.units = np.empty(rows, dtype=np.int64)
-        self.ranks = np.empty(rows, dtype=np.int32)
+        self._units = np.empty(rows, dtype=np.int64)
+        self._ranks = np.empty(rows, dtype=np.int32)
         self._codes = {
             number: np.empty(rows, dtype=lane.code_type)
             for number, lane in enumerate(packing.lanes)
             if lane.code_type is not None
         }
+        self._room = np.empty((bucket_rows, packing.width), dtype=np.uint64)
         self._beside: list[tuple[int, int, Mapping[int, pa.Array]]] = []
 
-    def put(self, rows: Rows, ranks: Ranks) -> None:
-        """Add the next rows, in their final order."""
+    def clear(self) -> None:
+        """Begin the next partition; arrays that were handed out change from now on."""
+        self._end = 0
+        self._beside.clear()
+
+    @property
+    def units(self) -> Units:
+        """The unit's token of each row."""
+        return self._units[: self._end]
+
+    @property
+    def ranks(self) -> Ranks:
+        """The rank of each row within its unit."""
+        return self._ranks[: self._end]
+
+    def put(self, rows: Rows, order: Places, ranks: Ranks) -> None:
+        """Add the rows of a bucket in this order; `ranks` are those of the ordered rows."""
         start, self._end = self._end, self._end + len(rows)
-        self.units[start : self._end] = self._packing.field(rows.words, "unit")
-        self.ranks[start : self._end] = ranks
+        ordered = rows.take(order, self._room[: len(rows)])
+        self._units[start : self._end] = self._packing.field(ordered.words, "unit")
+        self._ranks[start : self._end] = ranks
         for number, codes in self._codes.items():
-            codes[start : self._end] = self._packing.field(rows.words, str(number))
-        self._beside.append((start, self._end, rows.beside))
+            codes[start : self._end] = self._packing.field(ordered.words, str(number))
+        self._beside.append((start, self._end, ordered.beside))
 
     def column(self, number: int) -> pa.Array:
         """Return a column of the batches, counted from the one after the unit, as `segment.encode_column` takes it."""
         lane, codes = self._packing.lanes[number], self._codes.get(number)
         if codes is not None and not any(number in beside for _, _, beside in self._beside):
-            return lane.widen(codes)
-        arrays = [pa.array([], lane.arrow_type)]
+            return lane.widen(codes[: self._end])
+        arrays = [pa.nulls(0, lane.arrow_type)]
         for start, end, beside in self._beside:
             if number in beside:
                 arrays.append(beside[number])

@@ -124,9 +124,8 @@ def _members_of_runs(same: npt.NDArray[np.bool_]) -> Places:
 
 
 def _ranks(same_unit: npt.NDArray[np.bool_], rows: int) -> Ranks:
-    """Return a count from 1 that begins anew wherever the unit does: a running sum of ones and steps back."""
-    steps = np.ones(rows, dtype=np.int32)
-    begins = np.flatnonzero(~same_unit) + 1
-    steps[begins] = 1 - np.diff(begins, prepend=0)
-    ranks: Ranks = np.cumsum(steps, dtype=np.int32)
+    """Return a count from 1 that begins anew wherever the unit does."""
+    begins = np.concatenate(([0], np.flatnonzero(~same_unit) + 1))[:rows]
+    ranks: Ranks = np.arange(1, rows + 1, dtype=np.int32)
+    ranks -= np.repeat(begins.astype(np.int32), np.diff(begins, append=rows))
     return ranks

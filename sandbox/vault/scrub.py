@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sandbox.crypto.suites import digest_by
 from sandbox.crypto.suites import suite as suite_of
 from sandbox.errors import CanonicalError, KeyUnavailableError, SealBrokenError, VaultError
-from sandbox.model.digest import Digest, digest_of, parse_digest
+from sandbox.model.digest import Digest, parse_digest
 from sandbox.vault.blobs import BlobStore
 from sandbox.vault.columns import type_of
 from sandbox.vault.keyring import SIDES, Keyring, SnapshotKey, half_name
@@ -136,7 +137,7 @@ class Scrubber:
         for sealed in manifest.objects:
             try:
                 raw = read_object(self._blobs, sealed)
-                if digest_of(raw, hash_name=suite_of(manifest.suite).hash_name) != sealed.digest:
+                if digest_by(suite_of(manifest.suite), raw) != sealed.digest:
                     raise _other_digest(sealed)
                 if key is not None:
                     _open_object(manifest, sealed, raw, key, facts[sealed.partition], positions[sealed.column])

@@ -12,12 +12,14 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sandbox.crypto.suites import Suite
 from sandbox.errors import SealBrokenError
+from sandbox.vault.arrays import numpy_of
 from sandbox.vault.chunks import ChunkContext, open_chunk, seal_chunk
 from sandbox.vault.columns import SYSTEM_COLUMNS, UNIT_COLUMN
 
@@ -26,6 +28,8 @@ _SAMPLE_ROWS = 4_096
 _VERY_FEW = 4
 _PAGE_ROWS = 1 << 20
 _DICTIONARY_BYTES = 1 << 23
+_WORTH_IT = 0.8
+_LZ4 = pa.Codec("lz4_raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +139,10 @@ def encode_column(column: str, values: pa.Array) -> pa.Buffer:
     """Return the Parquet bytes of one column, encoded for its kind.
 
     Text of few values and numbers of very few get a dictionary.  Other numbers and dates are split into planes of
-    bytes, of which lz4 drops the empty ones, as rows are in no order that deltas could use; 64-bit numbers that fit
-    into 32 bits are stored so, which halves the planes.  Units lie in runs, which lz4 alone packs best.  Statistics are
-    left out: they would only lengthen what is sealed anyway.
+    bytes, of which lz4 drops the empty ones, or left as they are: a sample decides.  64-bit numbers that fit into 32
+    bits are stored so.  Units lie in runs, which lz4 alone packs best.  A column without missing values says so, which
+    spares a level for each value on both ways.  Statistics are left out: they would only lengthen what is
+    sealed anyway.
 
     Args:
         column: its name.
@@ -145,23 +150,54 @@ def encode_column(column: str, values: pa.Array) -> pa.Buffer:
     """
     own = column in SYSTEM_COLUMNS
     narrow = values if own else _narrowed(values)
-    whole_numbers = pa.types.is_integer(narrow.type) or pa.types.is_date32(narrow.type)
-    few = not own and not pa.types.is_boolean(narrow.type) and _has_few_values(narrow)
-    packed = whole_numbers and not few and column != UNIT_COLUMN
+    layout = _Layout() if column == UNIT_COLUMN else _choose_layout(narrow, own=own)
+    field = pa.field(column, narrow.type, nullable=bool(narrow.null_count))
     sink = pa.BufferOutputStream()
     pq.write_table(
-        pa.table({column: narrow}),
+        pa.table([narrow], schema=pa.schema([field])),
         sink,
         row_group_size=max(1, len(narrow)),
-        use_dictionary=few,
+        use_dictionary=layout.dictionary,
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
-        column_encoding={column: "BYTE_STREAM_SPLIT"} if packed else None,
-        compression="lz4",
+        column_encoding={column: "BYTE_STREAM_SPLIT"} if layout.split else None,
+        compression=layout.compression,
         write_statistics=False,
         store_schema=False,
         max_rows_per_page=_PAGE_ROWS,
     )
     return sink.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How Parquet is to write a column: with a dictionary, in planes of bytes, and compressed by what."""
+
+    dictionary: bool = False
+    split: bool = False
+    compression: str = "lz4"
+
+
+def _choose_layout(values: pa.Array, *, own: bool) -> _Layout:
+    """Choose by the kind and by the first rows, which are in random order of units."""
+    if pa.types.is_boolean(values.type):
+        return _Layout()
+    if not own and _has_few_values(values):
+        return _Layout(dictionary=True)
+    if pa.types.is_integer(values.type) or pa.types.is_date32(values.type):
+        return _number_layout(values.slice(0, _SAMPLE_ROWS).drop_null())
+    return _Layout()
+
+
+def _number_layout(sample: pa.Array) -> _Layout:
+    """Leave numbers as they are where lz4 would save less than a fifth: reading and writing them is cheaper then."""
+    if not len(sample):
+        return _Layout()
+    width = sample.type.bit_width // 8
+    raw = numpy_of(sample.view(pa.int32() if width == 4 else pa.int64())).view(np.uint8).reshape(-1, width)
+    whole, split = (_LZ4.compress(np.ascontiguousarray(each)).size for each in (raw, raw.T))
+    if min(whole, split) > _WORTH_IT * raw.size:
+        return _Layout(compression="none")
+    return _Layout(split=split < whole)
 
 
 def _narrowed(values: pa.Array) -> pa.Array:

@@ -22,6 +22,7 @@ from sandbox.crypto.entropy import random_bytes
 from sandbox.crypto.suites import Suite
 from sandbox.errors import SealBrokenError
 from sandbox.model.description import DatasetDescription
+from sandbox.vault.arrays import arrow_of, numpy_of
 from sandbox.vault.blobs import storage_error
 from sandbox.vault.lanes import Packing, Rows
 from sandbox.vault.placing import Hashes, UnitHash, bucket_of
@@ -141,7 +142,7 @@ class RowBuffer:
         self._pieces = [[] for _ in range(self._buckets)]
 
     def _add(self, batch: pa.RecordBatch) -> None:
-        hashes = self._hashing.of(batch.column(0).to_numpy())
+        hashes = self._hashing.of(numpy_of(batch.column(0)))
         rows = self.packing.pack(batch, hashes)
         self._fresh.append((rows, hashes))
         self._fresh_rows += len(rows)
@@ -214,7 +215,7 @@ class RowBuffer:
 
 def _to_arrow(rows: Rows) -> memoryview:
     """Return rows as an Arrow stream: the packed words, and what travels beside them by its column's number."""
-    words = pa.array(rows.words.reshape(-1))
+    words = arrow_of(rows.words.reshape(-1))
     arrays = {"words": pa.FixedSizeListArray.from_arrays(words, rows.words.shape[1])}
     arrays |= {str(number): values for number, values in rows.beside.items()}
     batch = pa.RecordBatch.from_pydict(arrays)
@@ -227,7 +228,7 @@ def _to_arrow(rows: Rows) -> memoryview:
 def _from_arrow(raw: bytes) -> Rows:
     """Return the rows of an authenticated stream."""
     batch = pa.ipc.open_stream(pa.BufferReader(raw)).read_next_batch()
-    words = batch.column(0).flatten().to_numpy().reshape(batch.num_rows, -1)
+    words = numpy_of(batch.column(0).flatten()).reshape(batch.num_rows, -1)
     return Rows(words, {int(name): batch.column(name) for name in batch.schema.names[1:]})
 
 

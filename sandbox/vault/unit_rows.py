@@ -13,6 +13,7 @@ import pyarrow as pa
 from sandbox.errors import InputError
 from sandbox.model.description import DatasetDescription
 from sandbox.model.unit import OtherUnit
+from sandbox.vault.arrays import numpy_of
 
 _PENDING_ROWS = 1 << 20
 
@@ -37,7 +38,7 @@ class UnitRowLimits:
                 the limit, and neither a value nor a count.
         """
         for counts in self._counts:
-            counts.add(batch.column(counts.other.token_column).to_numpy(zero_copy_only=False))
+            counts.add(numpy_of(batch.column(counts.other.token_column)))
 
     def finish(self) -> None:
         """Count what is left; raises as `add` does."""

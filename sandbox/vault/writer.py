@@ -18,11 +18,13 @@ import pyarrow as pa
 
 from sandbox.crypto.entropy import random_bytes
 from sandbox.crypto.keys import PrivateKey
+from sandbox.crypto.suites import digest_by
 from sandbox.crypto.suites import suite as suite_of
 from sandbox.errors import InputError, VaultError
 from sandbox.model.description import DatasetDescription
-from sandbox.model.digest import Digest, digest_of
+from sandbox.model.digest import Digest
 from sandbox.model.keys import SuiteName
+from sandbox.vault.arrays import arrow_of
 from sandbox.vault.blobs import BlobStore
 from sandbox.vault.columns import (
     RANK_COLUMN,
@@ -149,8 +151,13 @@ class SnapshotWriter:
             key = self._keyring.create_snapshot_key(request.description.dataset, snapshot, request.owner, request.suite)
             draft = _Draft(request, key)
             width = buckets // partitions
-            for partition in range(partitions):
-                self._write_partition(draft, partition, rows, range(partition * width, (partition + 1) * width))
+            spans = [range(partition * width, (partition + 1) * width) for partition in range(partitions)]
+            counts = [rows.count(bucket) for bucket in range(buckets)]
+            most = max(sum(counts[bucket] for bucket in span) for span in spans)
+            unpacked = Unpacked(rows.packing, most, max(counts))
+            for partition, span in enumerate(spans):
+                unpacked.clear()
+                self._write_partition(draft, partition, rows, span, unpacked)
             manifest = _signed_manifest(draft, partitions)
             self._blobs.put(manifest_name(manifest.digest()), manifest.to_bytes())
         except Exception:
@@ -158,17 +165,18 @@ class SnapshotWriter:
             raise
         return manifest
 
-    def _write_partition(self, draft: _Draft, partition: int, rows: RowBuffer, buckets: range) -> None:
+    def _write_partition(
+        self, draft: _Draft, partition: int, rows: RowBuffer, buckets: range, unpacked: Unpacked
+    ) -> None:
         packing = rows.packing
-        unpacked = Unpacked(packing, sum(rows.count(bucket) for bucket in buckets))
         for bucket in buckets:
             found = rows.bucket(bucket)
-            order, rank = order_and_rank(packing.units(found), packing.hashes(found), random_bytes(32))
-            unpacked.put(found.take(order), rank)
+            order, ranks = order_and_rank(packing.units(found), packing.hashes(found), random_bytes(32))
+            unpacked.put(found, order, ranks)
         chunks = chunk_rows(len(unpacked.ranks), limit=draft.request.chunk_rows)
         lengths = [
-            self._write_object(draft, partition, UNIT_COLUMN, pa.array(unpacked.units), chunks),
-            self._write_object(draft, partition, RANK_COLUMN, pa.array(unpacked.ranks), chunks),
+            self._write_object(draft, partition, UNIT_COLUMN, arrow_of(unpacked.units), chunks),
+            self._write_object(draft, partition, RANK_COLUMN, arrow_of(unpacked.ranks), chunks),
         ]
         for number, name in enumerate(batch_schema(draft.request.description).names[1:]):
             values = _wide(unpacked.column(number))
@@ -182,7 +190,7 @@ class SnapshotWriter:
         object_id, secret = random_bytes(16).hex(), random_bytes(suite.key_bytes)
         place = SegmentPlace(dataset, draft.key.snapshot, partition, column)
         raw, lengths = seal_segment(suite, secret, place, values, chunks)
-        digest = digest_of(raw, hash_name=suite.hash_name)
+        digest = digest_by(suite, raw)
         wrapped = draft.key.wrap_object(object_id, column, secret)
         sealed = SealedObject(partition, column, object_id, len(raw), digest, wrapped)
         draft.objects.append(sealed)

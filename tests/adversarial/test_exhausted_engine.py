@@ -80,3 +80,35 @@ def test_pairs_of_a_join_that_the_bound_drops_take_no_room(join, where):
     engine = duckdb.connect(config={"memory_limit": "64MB", "temp_directory": "", "threads": "1"})
     cells = run_plan(plan, [part], engine=engine).cells
     assert cells == {(): (units * each * 3,)}
+
+
+def _pairs(units, each):
+    """A partition of a join whose units have so many rows on both sides, each of another text and another number."""
+    numbers = np.tile(np.arange(each, dtype=np.int64), units)
+    texts = pa.array([f"d{number}" for number in numbers])
+    rows = {"_unit": np.repeat(np.arange(units), each), "_rank": (numbers + 1).astype(np.int32)}
+    visits = {**rows, "age": numbers % 100, "diag": texts}
+    return Pair(pa.table(visits), pa.table({**rows, "age": numbers % 10, "paid": numbers % 50, "note": texts}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        ("v.age, paid", "COUNT(DISTINCT patient) AS u"),
+        ("v.age, paid", "COUNT(DISTINCT patient) AS u, COUNT(*) AS n, SUM(paid) AS s"),
+        ("diag, note", "COUNT(DISTINCT patient) AS u"),
+        ("diag, note", "SUM(paid) AS s"),
+        ("v.age, paid", "COUNT(DISTINCT patient) AS u TOP"),
+    ],
+)
+@pytest.mark.parametrize("where", ["", " WHERE v.age + paid >= 0"])
+def test_groups_of_a_join_that_are_capped_take_no_room_for_all_pairs(keys, shown, where):
+    """Units by group over a join: a unit's pairs are capped before its groups are led, so their square takes no room."""
+    units, each = 300, 100
+    described = joins.bounded(rows=each, groups=5, other_rows=each, other_groups=5)
+    sql = f"SELECT {keys}, {shown} FROM visits v JOIN claims c ON v.patient = c.insured{where} GROUP BY {keys}"
+    if "TOP" in shown:
+        sql = sql.replace(" TOP", "") + " ORDER BY u DESC LIMIT 3 SETTINGS top = 'noisy_max'"
+    engine = duckdb.connect(config={"memory_limit": "48MB", "temp_directory": "", "threads": "1"})
+    cells = run_plan(joins.plan(sql, described), [_pairs(units, each)], engine=engine).cells
+    assert {amounts[0] for amounts in cells.values()} == {units}

@@ -98,7 +98,7 @@ def test_four_processes_spend_a_budget_to_the_last_and_never_beyond(directory):
     workers = [start(directory, f"worker {number}", 5, 3, "1/2") for number in range(4)]
     seen = []
     for worker in workers:
-        out, err = worker.communicate(timeout=60)
+        out, err = worker.communicate(timeout=300)
         assert (worker.returncode, err) == (0, "")
         seen += [int(line) for line in out.split()[1:]]
     assert len(seen) == len(set(seen)), "two processes were given the same number"
@@ -122,7 +122,7 @@ def test_an_appender_killed_at_any_moment_leaves_a_valid_log_with_all_it_acknowl
         assert worker.stdout.readline() == "ready\n"
         time.sleep(draw.uniform(0.0, 0.15))
         worker.kill()
-        out, _ = worker.communicate(timeout=60)
+        out, _ = worker.communicate(timeout=300)
         told = [int(line) for line in out.split("\n")[:-1]]
         state = check_whole(directory)
         assert state.size > max(told, default=0), "an acknowledged entry is gone"

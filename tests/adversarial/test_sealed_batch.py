@@ -132,6 +132,17 @@ def test_every_cut_is_refused_as_truncated(tmp_path: Path, keys: SimpleNamespace
         assert refused(path, keys) == "truncated"
 
 
+def test_what_is_no_batch_is_not_called_a_short_one(tmp_path: Path, keys: SimpleNamespace) -> None:
+    path = tmp_path / "junk"
+    for junk in (b"x", b"hello world", MAGIC[1:], b"PK" * 100):
+        path.write_bytes(junk)
+        assert refused(path, keys) == "malformed"
+    path.unlink()
+    with pytest.raises(FileFormatError, match="cannot be read") as caught:
+        read(path, keys, None)
+    assert (caught.value.code, caught.value.hint) == ("input.file.missing", "check the path")
+
+
 def test_bytes_after_the_end_are_refused(tmp_path: Path, keys: SimpleNamespace, batch: bytes) -> None:
     path = tmp_path / "longer"
     for more in (b"\x00", batch):

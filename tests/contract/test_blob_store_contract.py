@@ -15,7 +15,7 @@ from tests.support.object_store import ACCESS_KEY, BUCKET, SECRET_KEY, running_s
 def _files(served, access_key=ACCESS_KEY, **more):
     return fs.S3FileSystem(
         access_key=access_key, secret_key=SECRET_KEY, region="us-east-1", scheme="http",
-        endpoint_override=served.endpoint.removeprefix("http://"), connect_timeout=1, request_timeout=5,
+        endpoint_override=served.endpoint.removeprefix("http://"), connect_timeout=10, request_timeout=60,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1), **more,
     )  # fmt: skip
 

@@ -107,12 +107,16 @@ def test_what_is_not_a_question_to_blocks_is_refused_on_public_facts_and_costs_n
 
 def test_a_question_to_blocks_is_cancelled_within_seconds_and_stays_paid(world):
     cancel = threading.Event()
+
+    def cancel_while_measuring(stage: str) -> None:
+        if stage.startswith("measure"):
+            threading.Timer(6, cancel.set).start()
+
     with world.engine() as engine:
         signed = world.signed(engine, JOB, ask(MIDDLE, k=64, milliseconds=1000, mode="strict", share="1/2"))
-        threading.Timer(6, cancel.set).start()
         started = time.monotonic()
         with pytest.raises(CancelledError, match="cancelled"):
-            run_job(engine, signed, cancel=cancel)
+            run_job(engine, signed, cancel=cancel, progress=cancel_while_measuring)
         assert time.monotonic() - started < 64  # the question alone takes longer
         job = engine.state().jobs[signed.spec.digest()]
     assert job.state is JobState.FAILED

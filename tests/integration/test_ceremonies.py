@@ -1,5 +1,6 @@
 """The ceremonies as people do them, by command: custody, a batch from a department, the owner's half, the end."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,20 @@ def test_a_lost_passphrase_comes_back_from_shares_and_an_epoch_ends_them(desk: D
     assert desk.ask().json["release"]
 
 
+def test_a_rehearsal_with_shares_of_a_key_that_was_rotated_away_does_not_hold(desk: Desk) -> None:
+    for name in NAMES:
+        desk("keys", "new", name, "--role", "custodian")
+    two = ("--share", "shares/an.share", "--share", "shares/chen.share")
+    for version in range(2):
+        desk("keys", "split", "--custodians", ",".join(NAMES), "--threshold", "2", "--out", "shares", "--yes")
+        assert "holds" in desk("keys", "recover", *two, "--rehearse").out
+        desk("keys", "rotate", "--master", "--yes")
+        refused = desk("keys", "recover", *two, "--rehearse", code=6)
+        assert "vault.custody.older" in refused.err, version
+        assert "holds" not in refused.out
+        shutil.rmtree(desk.cwd / "shares")
+
+
 def test_a_batch_sealed_at_the_department_is_taken_once_and_asked(desk: Desk) -> None:
     desk("keys", "public", "sandbox", "--out", "vault.pub")
     desk("keys", "issue-token-key", "patient", "--to", "health", "--out", "patient.token")
@@ -117,6 +132,9 @@ def test_a_destruction_by_command_is_verified_by_command(desk: Desk) -> None:
     desk("keys", "close-epoch", "--out", "epoch", "--yes", SAGGAR_PASSPHRASE_NEW=NEW)
     checked = saggar("verify", "destruction", "gone", "--epoch", "epoch", "--json", cwd=desk.cwd)
     assert (checked.code, checked.json["level"]) == (0, "L2")
+    told = saggar("verify", "destruction", "gone", "--epoch", "epoch", cwd=desk.cwd, COLUMNS="200").out
+    assert told.count("backups: closed by L2") == 1
+    assert "no second factor: after the epoch is closed" in told
     path = desk.cwd / "gone" / "certificate.json"
     path.write_bytes(path.read_bytes().replace(b"order 2027-17", b"order 2027-18"))
     assert "ledger.destruction.signature" in saggar("verify", "destruction", "gone", cwd=desk.cwd).err

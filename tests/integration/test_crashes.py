@@ -27,8 +27,11 @@ from tests.support.line_world import (
 )
 
 ACCOUNTS = (AGREEMENT_ACCOUNT, DATASET_ACCOUNT)
-SQL_APPENDS, PYTHON_APPENDS, SQL_FILES = 7, 8, 7
-RESERVED_AT = 3  # the third append of a job is its reservation
+# How many entries each commit of a job holds; the reservation comes with the decision, the settlement with the gate.
+SQL_COMMITS, PYTHON_COMMITS = (1, 2, 1, 1, 2), (1, 2, 1, 1, 1, 2)
+SQL_APPENDS, PYTHON_APPENDS = len(SQL_COMMITS), len(PYTHON_COMMITS)
+RESERVED_AT = 2
+SQL_FILES = (2, 2, 1, 4, 4, 4, 4)  # for each document, how many are written side by side with it
 
 
 class Driver:
@@ -53,7 +56,7 @@ class Driver:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(30)
+        self.process.wait(300)
         self.process.stdout.close()
 
 
@@ -105,7 +108,7 @@ def test_a_kill_at_every_append_of_an_sql_job_wastes_budget_at_most(driver, worl
     assert status == -signal.SIGKILL
     known = recover_and_check(world, before, answered_in(said), job=facts(said, "job")[0])
     acknowledged = n if when == "after" else n - 1
-    assert len(facts(said, "appended")) == acknowledged
+    assert len(facts(said, "appended")) == sum(SQL_COMMITS[:acknowledged])
     if acknowledged == 0:
         assert known is None
     elif acknowledged < RESERVED_AT:
@@ -125,14 +128,14 @@ def test_a_kill_after_every_append_of_a_python_job_wastes_budget_at_most(driver,
     assert known.state is (JobState.RELEASED if n == PYTHON_APPENDS else JobState.RECOVERED)
 
 
-@pytest.mark.parametrize("n", range(1, SQL_FILES + 1))
+@pytest.mark.parametrize("n", range(1, len(SQL_FILES) + 1))
 def test_a_kill_between_a_document_and_its_rename_leaves_no_half_document(driver, world, n):
     before = spent_before(world)
     status, said = driver.run(world, "sql", "file", n, "inside")
     assert status == -signal.SIGKILL
     recover_and_check(world, before, answered_in(said), job=facts(said, "job")[0])
     half = {path for path in files_below(world.state / "documents") if path.endswith(".new")}
-    assert len(half) == 1, "the kill was not where it was meant to be"
+    assert 1 <= len(half) <= SQL_FILES[n - 1], "the kill was not where it was meant to be"
     with world.engine() as engine:
         for path in files_below(world.state / "documents" / "objects").keys() - {p.partition("/")[2] for p in half}:
             engine.documents.get(f"sm3:{path}")
@@ -142,13 +145,13 @@ def test_the_moments_above_are_all_the_moments_there_are(driver, world):
     fresh = copy_world(world, world.state.parent / "fresh")
     status, said = driver.run(world, "sql", "append", 99, "after")
     assert status == 0
-    assert len(facts(said, "appended")) == SQL_APPENDS
+    assert len(facts(said, "appended")) == sum(SQL_COMMITS)
     status, said = driver.run(world, "python", "append", 99, "after")
     assert status == 0
-    assert len(facts(said, "appended")) == PYTHON_APPENDS
-    assert facts(said, "appended")[RESERVED_AT - 1] == "budget.reserved"
+    assert len(facts(said, "appended")) == sum(PYTHON_COMMITS)
+    assert facts(said, "appended")[sum(PYTHON_COMMITS[:RESERVED_AT]) - 1] == "budget.reserved"
     other = copy_world(fresh, world.state.parent / "other")
-    assert driver.run(other, "sql", "file", SQL_FILES + 1, "after")[0] == 0
+    assert driver.run(other, "sql", "file", len(SQL_FILES) + 1, "after")[0] == 0
 
 
 def test_a_job_that_was_settled_when_the_power_went_is_released_later_for_nothing(driver, world):
@@ -162,7 +165,7 @@ def test_a_job_that_was_settled_when_the_power_went_is_released_later_for_nothin
 
 
 def test_a_job_that_was_charged_for_a_crash_can_be_asked_again_by_its_nonce_only(driver, world):
-    status, said = driver.run(world, "sql", "append", 5, "after")
+    status, said = driver.run(world, "sql", "append", 4, "after")
     assert status == -signal.SIGKILL
     with pytest.raises(JobError, match="already in the log as `recovered`") as refused:
         world.run()
@@ -173,7 +176,7 @@ def test_a_job_that_was_charged_for_a_crash_can_be_asked_again_by_its_nonce_only
 
 def test_a_crash_in_the_middle_of_a_recovery_is_recovered_too(driver, world):
     before = spent_before(world)
-    status, said = driver.run(world, "sql", "append", 4, "after")
+    status, said = driver.run(world, "sql", "append", 3, "after")
     assert status == -signal.SIGKILL
     script = (
         "import os, signal, sys; from pathlib import Path; from sandbox.jobs import recover; "
@@ -182,7 +185,7 @@ def test_a_crash_in_the_middle_of_a_recovery_is_recovered_too(driver, world):
         "w = World(Path(sys.argv[1]), Path()); w.engine().__enter__()"
     )
     died = subprocess.run(
-        [sys.executable, "-c", script, str(world.state)], cwd=ROOT, env=environment(), check=False, timeout=60
+        [sys.executable, "-c", script, str(world.state)], cwd=ROOT, env=environment(), check=False, timeout=300
     )
     assert died.returncode == -signal.SIGKILL
     known = recover_and_check(world, before, NO_LOSS, job=facts(said, "job")[0])
@@ -205,7 +208,7 @@ def test_a_kill_of_the_real_command_at_a_random_time_wastes_budget_at_most(world
     wait_for_growth(world, process, entries=draw)
     time.sleep(random.Random(draw).uniform(0, 0.15))
     process.kill()
-    process.wait(30)
+    process.wait(300)
     known = recover_and_check(world, before, NO_LOSS, job=job)
     if (world.files / "out").exists():
         assert known.state is JobState.RELEASED, "something left that the log does not have"
@@ -215,7 +218,7 @@ def wait_for_growth(world, process, *, entries):
     """Wait until a submission has appended so many entries, so that the kills spread over its whole life."""
     with world.records() as records:
         start = records.ledger.size
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline and records.ledger.size < start + entries:
             time.sleep(0.002)
 
@@ -239,6 +242,6 @@ def test_the_children_of_a_killed_process_do_not_hold_the_state(world):
     )
     wait_for_growth(world, process, entries=5)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(30)
+    process.wait(300)
     with world.engine(wait_s=2) as engine:
         check_log(engine)

@@ -45,7 +45,7 @@ def submit_on_a_disk_full_at(world, stage, room=0):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
     return done
@@ -84,7 +84,7 @@ def test_an_ingest_on_a_full_disk_leaves_what_was_there(world):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )  # fmt: skip
     assert done.returncode == 6, done.stderr
     assert "vault.storage" in done.stderr
@@ -145,7 +145,7 @@ def test_on_a_real_full_disk_a_job_is_refused_and_works_once_there_is_room(world
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 6, done.stderr
     assert "vault.storage" in done.stderr

@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 
 from sandbox.crypto.tokens import Tokeniser
-from sandbox.errors import BudgetExhaustedError, DeniedError, KeyUnavailableError, QueryError
+from sandbox.errors import BudgetExhaustedError, DeniedError, InputError, KeyUnavailableError, QueryError
 from sandbox.jobs.destroy import destroy
 from sandbox.jobs.export import export_bundle
 from sandbox.jobs.quoting import quote_job
@@ -17,12 +17,12 @@ from sandbox.jobs.specify import specify
 from sandbox.model.entry import EntryKind
 from sandbox.model.keys import Role
 from sandbox.model.load_job import load_job
-from sandbox.model.loss import PrivacyLoss
+from sandbox.model.loss import NO_LOSS, PrivacyLoss
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.service.compose import unlock_named
 from sandbox.vault.unit_keys import unit_keys, unit_kinds
 from tests.conftest import PASSPHRASE, World, clinic_rows, copy_world
-from tests.support.joint_world import JOB, SQL, claim_rows, make_joint
+from tests.support.joint_world import INSURANCE, JOB, SQL, add_dataset, claim_rows, make_joint
 from tests.support.line_world import check_books, kinds, last, posted
 
 ACCOUNTS = (
@@ -166,3 +166,35 @@ def test_a_join_is_rehearsed_on_made_up_rows_of_both_datasets(joint: World) -> N
         gone = rehearse_job(records, spec, SQL, operator=operator, noise=OpenDpNoise())
         assert (gone.problem, gone.questions) == ("", 1)
         assert records.state().size == before
+
+
+TWICE = INSURANCE.replace("table: claims", "table: visits")
+
+
+def test_two_datasets_of_one_table_name_are_refused_by_name_and_not_the_last_one_read(
+    joint: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ingest refuses a taken name; a log that has two all the same must not read whichever was sealed last."""
+    alone = "SELECT COUNT(*) AS n FROM visits"
+    assert quoted(joint, alone).allowed
+    with pytest.raises(InputError) as taken:
+        add_dataset(joint, TWICE, claim_rows(), "insurer")
+    assert taken.value.code == "input.table_taken"
+    monkeypatch.setattr("sandbox.jobs.ingest._check_names", lambda *_: None)
+    add_dataset(joint, TWICE, claim_rows(), "insurer")
+    for act in (lambda: quoted(joint, alone), lambda: joint.run(JOB, alone)):
+        with pytest.raises(QueryError, match="stands for the datasets `clinic` and `insurance`") as caught:
+            act()
+        assert caught.value.code == "input.query.ambiguous_table"
+        assert caught.value.details["datasets"] == ["clinic", "insurance"]
+    assert kinds(joint)[-1] == "job.refused"
+    assert last(joint, EntryKind.JOB_REFUSED)["code"] == "input.query.ambiguous_table"
+    both = JOB.replace("question.sql", "program.py") + (
+        "reads: {clinic: [district], insurance: [paid]}\noutputs:\n  - {name: value, kind: number}\n"
+    )
+    program = "def analyze(data):\n    return {'value': 1}\n"
+    with pytest.raises(QueryError) as caught:
+        joint.run(both, program)
+    assert caught.value.code == "input.query.ambiguous_table"
+    one = both.replace(", insurance: [paid]", "")
+    assert joint.run(one, program).release.loss == NO_LOSS, "a program that declares one of them says which it means"

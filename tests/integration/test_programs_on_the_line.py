@@ -4,7 +4,9 @@ from fractions import Fraction
 
 import pytest
 
-from sandbox.errors import GateError, GuestFailedError, LimitExceededError, ProgramError, SaggarError
+from sandbox.compute.reader import JobReaders
+from sandbox.compute.run import engine_failed
+from sandbox.errors import GateError, GuestFailedError, LimitExceededError, ProgramError, SaggarError, VaultError
 from sandbox.jobs.export import export_bundle
 from sandbox.jobs.replay import replay_bundle
 from sandbox.model.entry import EntryKind
@@ -142,6 +144,42 @@ def test_a_program_can_catch_a_refused_question_and_go_on_and_the_refusal_costs_
         (refusal,) = transcript.refusals
         assert refusal["code"].startswith(code)
         assert refusal["after"] == 1
+        bundle = export_bundle(engine, by=engine.key.public.key_id)
+    with compose.lazy_guests() as guests:
+        replay_bundle(bundle, level=3, auditor=unlock_named(world.state, "auditor", PASSPHRASE), guests=guests)
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_a_question_that_was_paid_for_and_failed_ends_the_job_and_an_auditor_finds_no_fault(
+    world, monkeypatch, fails_at
+):
+    """The program must not hear of it and go on: whether the engine fails is no noisy answer, and the log counted it."""
+    honest, asked = JobReaders.map_partitions, []
+
+    def failing(self, plan, parts, **more):
+        asked.append(plan)
+        if len(asked) == fails_at:
+            raise engine_failed()
+        return honest(self, plan, parts, **more)
+
+    monkeypatch.setattr(JobReaders, "map_partitions", failing)
+    body = f"""
+try:
+    second = {ask("SELECT COUNT(*) AS n FROM visits", share="1/8")}
+except Exception:
+    second = None
+third = {ask("SELECT COUNT(*) AS n FROM visits", share="1/8")}
+return {{'value': 1}}
+"""
+    with pytest.raises(VaultError) as caught:
+        run(world, body)
+    assert caught.value.code == "vault.engine"
+    assert len(asked) == fails_at
+    assert failed(world)["code"] == "vault.engine"
+    assert posted(world).rho == Fraction(1, 20) + Fraction(fails_at - 1, 80)
+    with world.engine() as engine:
+        (job,) = engine.state().jobs.values()
+        assert job.questions == fails_at, "what was paid for stands in the log"
         bundle = export_bundle(engine, by=engine.key.public.key_id)
     with compose.lazy_guests() as guests:
         replay_bundle(bundle, level=3, auditor=unlock_named(world.state, "auditor", PASSPHRASE), guests=guests)

@@ -3,12 +3,14 @@
 import pytest
 
 from sandbox.errors import ProgramError, QueryError
-from sandbox.jobs.rehearse import BLOCKS_TRIED_MAX, MARK, rehearse_job
-from sandbox.jobs.specify import specify
+from sandbox.jobs.rehearse import BLOCKS_TRIED, MARK, Mock, rehearse_described, rehearse_job
+from sandbox.jobs.specify import spec_of, specify
+from sandbox.model.load_description import load_description
 from sandbox.model.load_job import load_job
 from sandbox.privacy.noise import OpenDpNoise
+from sandbox.service.compose import lazy_guests
 from sandbox.service.embedded import connect
-from tests.conftest import MARKER, PASSPHRASE, PROGRAM, PYTHON_JOB, SQL, SQL_JOB
+from tests.conftest import DESCRIPTION, MARKER, PASSPHRASE, PROGRAM, PYTHON_JOB, SQL, SQL_JOB
 from tests.support.line_world import files_below, saggar
 
 pytestmark = pytest.mark.isolation
@@ -22,11 +24,11 @@ BLOCKS = (
 )
 
 
-def rehearse(world, job, code, **more):
+def rehearse(world, job, code, **mock):
     with world.records() as records:
         spec = specify(records, load_job(job, "job.yaml"), code)
         operator = next(key.key_id for key in records.state().keys.values() if key.name == "operator")
-        return rehearse_job(records, spec, code, operator=operator, noise=OpenDpNoise(), **more)
+        return rehearse_job(records, spec, code, operator=operator, noise=OpenDpNoise(), mock=Mock(**mock))
 
 
 def rehearse_blocks(world, source, k=4, ms=2000, units=60):
@@ -99,7 +101,7 @@ def test_a_block_that_fits_is_counted_and_timed(world):
     (blocks,) = rehearse_blocks(
         world, "def block(rows):\n    return rows['days'].fillna(7).mean()\n", k=100, units=4000
     ).blocks
-    assert (blocks.asked, blocks.tried, blocks.defaults) == (100, BLOCKS_TRIED_MAX, 0)
+    assert (blocks.asked, blocks.tried, blocks.defaults) == (100, BLOCKS_TRIED, 0)
     assert 0 < blocks.median_ms <= blocks.slowest_ms
 
 
@@ -155,3 +157,74 @@ def test_a_notebook_rehearses_a_question_too(world):
     (output,) = gone["outputs"].values()
     assert len(output["rows"]) == 3
     assert lasting_files(world) == before
+
+
+DESCRIBED_JOB = JOB.replace("agreement: clinic-test", "agreement: not-yet-signed")
+
+
+def rehearse_on(job, code, *descriptions, **mock):
+    described = [load_description(text, "clinic.yaml") for text in descriptions or (DESCRIPTION,)]
+    spec = spec_of(load_job(job, "job.yaml"), code, {each.table: each for each in described})
+    with lazy_guests() as guests:
+        return rehearse_described(guests, described, spec, code, noise=OpenDpNoise(), mock=Mock(**mock))
+
+
+def test_a_description_alone_is_enough_to_rehearse_a_question_a_program_and_blocks():
+    question = rehearse_on(SQL_JOB, SQL)
+    assert (question.problem, question.questions, question.quote) == ("", 1, None)
+    assert question.to_record()["quote"] is None
+    program = rehearse_on(PYTHON_JOB, PROGRAM)
+    assert (program.problem, program.questions) == ("", 2)
+    source = "def block(rows):\n    return {'x': rows['nothing'].mean()}\n"
+    gone = rehearse_on(DESCRIBED_JOB, BLOCKS.format(source=source, k=4, ms=2000), units=60)
+    (blocks,) = gone.blocks
+    assert blocks.defaults == 4
+    assert "line 2" in blocks.reasons[0][0]
+
+
+def test_more_blocks_are_tried_when_asked_for():
+    source = "def block(rows):\n    return {'x': 1}\n"
+    code = BLOCKS.format(source=source, k=6, ms=2000)
+    assert rehearse_on(DESCRIBED_JOB, code, units=60, blocks=2).blocks[0].tried == 2
+    assert rehearse_on(DESCRIBED_JOB, code, units=60, blocks=6).blocks[0].tried == 6
+
+
+def test_what_is_not_described_is_refused():
+    other = DESCRIPTION.replace("dataset: clinic", "dataset: other").replace("table: visits", "table: others")
+    with pytest.raises(QueryError, match="reads dataset `clinic`, of which no description was given") as refused:
+        rehearse_on(PYTHON_JOB, PROGRAM, other)
+    assert refused.value.code == "input.query.not_described"
+    assert refused.value.hint == "add it with `--description FILE`"
+    with pytest.raises(QueryError, match="dataset `clinic` has no column `weight`") as refused:
+        rehearse_on(PYTHON_JOB.replace("[days, district]", "[days, weight]"), PROGRAM)
+    assert refused.value.code == "input.query.unknown_column"
+    with pytest.raises(ProgramError):
+        rehearse_on(PYTHON_JOB, "def analyze(data):\n    return open('x')\n")
+
+
+def test_the_command_rehearses_on_a_description_without_a_state_directory(world, tmp_path):
+    nowhere = ["--state", str(tmp_path / "nowhere")]
+    described = ["--description", str(world.files / "clinic.yaml")]
+    done = saggar(*nowhere, "rehearse", str(world.files / "job_python.yaml"), *described, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "no state directory was asked" in done.out
+    assert "MOCK" in done.out
+    asked = ["--sql", SQL, "--epsilon", "0.5", "--json"]
+    done = saggar(*nowhere, "rehearse", *asked, *described, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert done.json["quote"] is None
+    done = saggar(*nowhere, "rehearse", "--sql", SQL, *described, cwd=tmp_path)
+    assert (done.code, "a question needs a loss" in done.err) == (3, True)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_command_says_how_many_blocks_were_not_tried(world, tmp_path):
+    job, program = tmp_path / "job.yaml", tmp_path / "program.py"
+    source = "def block(rows):\n    return {'x': 1}\n"
+    program.write_text(BLOCKS.format(source=source, k=5, ms=2000))
+    job.write_text(DESCRIBED_JOB)
+    described = ["--description", str(world.files / "clinic.yaml"), "--units", "60"]
+    done = saggar("rehearse", str(job), *described, "--blocks", "2", cwd=tmp_path)
+    assert "only 2 of 5 were tried" in done.out
+    assert "`--blocks 5` tries them all" in " ".join(done.out.split())
+    assert "were tried" not in saggar("rehearse", str(job), *described, cwd=tmp_path).out

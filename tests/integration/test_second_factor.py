@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.crypto.factor import parse_factors
-from sandbox.crypto.keyfile import factor_needed
+from sandbox.crypto.keyfile import factor_needed, lock_key, unlock_key
 from sandbox.errors import InputError, KeyUnavailableError, SaggarError, StorageError
 from sandbox.jobs.destroy import Logged, close_epoch, destroy
 from sandbox.model.keys import Role, SuiteName
@@ -99,6 +99,33 @@ def test_init_draws_one_and_the_first_command_needs_it(tmp_path: Path, medium: P
     assert opens(state, PASSPHRASE) == "opens"
     medium.unlink()
     assert opens(state, PASSPHRASE) == "vault.key_unavailable.second_factor"
+    with pytest.raises(KeyUnavailableError) as caught:
+        unlock_named(state, "sandbox", PASSPHRASE)
+    assert caught.value.code == "vault.key_unavailable.second_factor"
+
+
+def test_the_signing_key_of_an_old_backup_opens_for_nobody_either(kept: World, medium: Path) -> None:
+    key_file = kept.state / "keys" / "sandbox.key"
+    old, old_factors = key_file.read_bytes(), parse_factors(medium.read_bytes())
+    signing = unlock_key(old, PASSPHRASE, old_factors).signing
+    close(kept)
+    assert unlock_named(kept.state, "sandbox", NEW).signing == signing, "the key survives the epoch"
+    for passphrase in (PASSPHRASE, NEW):
+        with pytest.raises(KeyUnavailableError) as caught:
+            unlock_key(old, passphrase, parse_factors(medium.read_bytes()))
+        assert caught.value.code == "vault.key_unavailable.second_factor"
+
+
+def test_a_signing_key_from_before_opens_and_is_locked_at_the_next_ceremony(kept: World, medium: Path) -> None:
+    key_file = kept.state / "keys" / "sandbox.key"
+    key_file.write_bytes(lock_key(unlock_named(kept.state, "sandbox", PASSPHRASE), PASSPHRASE))
+    assert opens(kept.state, PASSPHRASE) == "opens"
+    with open_keys(kept.state, passphrase=PASSPHRASE, purpose="test", wait_s=5) as keys:
+        change_passphrase(keys, NEW)
+    assert opens(kept.state, NEW) == "opens"
+    with pytest.raises(KeyUnavailableError) as caught:
+        unlock_key(key_file.read_bytes(), NEW)
+    assert caught.value.code == "vault.key_unavailable.second_factor"
 
 
 def test_rotation_and_a_new_passphrase_keep_the_factor(kept: World, medium: Path) -> None:

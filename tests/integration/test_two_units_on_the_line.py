@@ -1,10 +1,11 @@
 """A table that protects enterprises and people, from ingest to replay: each kind has an account, and both pay."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
-from sandbox.errors import BoundError, BudgetExhaustedError, InputError, LedgerError, QueryError, VaultError
+from sandbox.errors import BudgetExhaustedError, InputError, LedgerError, QueryError, VaultError
 from sandbox.jobs.destroy import destroy
 from sandbox.jobs.export import export_bundle
 from sandbox.jobs.quoting import quote_job
@@ -18,13 +19,14 @@ from sandbox.model.loss import PrivacyLoss
 from sandbox.service.compose import unlock_named
 from sandbox.vault.unit_keys import unit_kinds
 from tests.conftest import MARKER, PASSPHRASE, World, copy_world
-from tests.support.joint_world import add_dataset
+from tests.support.joint_world import add_agreement, add_dataset
 from tests.support.line_world import check_books, kinds, last, posted, saggar, size
 from tests.support.two_unit_world import (
     ACCOUNTS,
     EMPLOYMENTS,
     JOB,
     LIMIT,
+    PERMITS,
     SQL,
     employment_rows,
     make_two_units,
@@ -87,6 +89,40 @@ def test_an_answer_is_charged_to_both_kinds_and_replays(two: World) -> None:
     assert MARKER.encode() not in b"".join(bundle.values())
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT post, COUNT(*) AS n FROM jobs GROUP BY post",
+        f"{SQL} SETTINGS bounding = 'rescale'",
+        "SELECT a.sector, COUNT(*) AS n FROM jobs a JOIN jobs b USING (enterprise_id) GROUP BY 1",
+    ],
+)
+def test_private_keys_rescaled_rows_and_a_table_with_itself_pay_for_both_kinds_and_replay(two: World, sql: str) -> None:
+    two.run(JOB.replace("{rho: 0.1}", "{rho: 0.1, delta: 1e-7}"), sql)
+    assert {posted(two, account).rho for account in ACCOUNTS} == {Fraction(1, 10)}
+    with two.engine() as engine:
+        auditor = unlock_named(two.state, "auditor", PASSPHRASE)
+        bundle = export_bundle(engine, by=auditor.public.key_id)
+    findings = replay_bundle(bundle, level=3, auditor=auditor)
+    assert any("1 answers are exact integers" in finding.verdict for finding in findings)
+
+
+def test_a_join_of_two_tables_of_both_kinds_is_charged_to_every_account_of_each(two: World) -> None:
+    other = EMPLOYMENTS.replace("dataset: employments", "dataset: permits").replace("table: jobs", "table: permits")
+    add_dataset(two, other, employment_rows(seed=11), "labour")
+    add_agreement(two, PERMITS)
+    sql = "SELECT SUM(p.wage) AS s FROM jobs j LEFT JOIN permits p USING (enterprise_id)"
+    job = JOB.replace("agreement: labour", "agreement: both")
+    quote = quoted(two, sql, job)
+    assert quote.question.statistics[0].sensitivity == str(2 * (LIMIT + LIMIT) * 8 * 50)
+    assert f"the noise covers one person with at most {2 * LIMIT} rows too" in " ".join(quote.question.notes)
+    two.run(job, sql)
+    every = [f"dataset:{name}/{kind}" for name in ("employments", "permits") for kind in ("enterprise", "person")]
+    every += ["agreement:both/employments", "agreement:both/permits"]
+    assert {posted(two, account).rho for account in every} == {Fraction(1, 10)}
+    assert posted(two, ACCOUNTS[0]).rho == 0, "the other agreement paid nothing"
+
+
 def test_a_job_is_refused_when_the_account_of_one_kind_has_no_room(two: World) -> None:
     lower = EMPLOYMENTS.replace("budget: {rho: 0.25", "budget: {rho: 0.15")
     add_dataset(two, lower, employment_rows(), "labour")
@@ -118,16 +154,22 @@ def test_the_ledger_takes_no_reservation_that_leaves_out_one_kind(two: World, le
 @pytest.mark.parametrize(
     ("sql", "error", "code"),
     [
-        ("SELECT post, COUNT(*) AS n FROM jobs GROUP BY post", BoundError, "privacy.bound.units"),
-        (f"{SQL} SETTINGS bounding = 'rescale'", BoundError, "privacy.bound.units"),
         ("SELECT COUNT(DISTINCT person_id) AS n FROM jobs", QueryError, "input.query.unit_column"),
         ("SELECT person_id, COUNT(*) AS n FROM jobs GROUP BY person_id", QueryError, "input.query.unit_column"),
         ("SELECT COUNT(*) AS n FROM jobs WHERE person_id = 'x'", QueryError, "input.query.unit_column"),
         ("SELECT COUNT(_unit_person) AS n FROM jobs", QueryError, "input.query.unknown_column"),
         (
-            "SELECT COUNT(*) AS n FROM jobs a JOIN jobs b USING (enterprise_id)",
+            "SELECT COUNT(*) AS n FROM jobs a JOIN jobs b ON a.person_id = b.person_id",
             QueryError,
-            "input.query.join_kind",
+            "input.query.join",
+        ),
+        (
+            (
+                "SELECT sector, COUNT(DISTINCT enterprise_id) AS n FROM jobs GROUP BY sector ORDER BY n DESC LIMIT 1 "
+                "SETTINGS top = 'noisy_max'"
+            ),
+            QueryError,
+            "input.query.top",
         ),
     ],
 )

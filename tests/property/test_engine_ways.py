@@ -86,20 +86,29 @@ def test_the_statement_counts_what_one_counts_row_by_row(keys, where, aggregates
 
 
 @QUIET
-@given(st.sampled_from(KEYS), tables(max_units=6, described=True), st.integers(1, 4))
-def test_a_histogram_holds_the_rows_that_one_counts_by_value(keys, rows, bound):
+@given(
+    st.sampled_from(KEYS),
+    st.sampled_from(FILTERS),
+    st.sampled_from(["age", "cost", "age + 1"]),
+    st.booleans().flatmap(lambda described: tables(max_units=6, described=described)),
+    st.integers(1, 4),
+)
+def test_a_histogram_holds_the_rows_that_one_counts_by_value(keys, where, argument, rows, bound):
     by = f" GROUP BY {', '.join(keys)}" if keys else ""
-    sql = f"SELECT {', '.join([*keys, 'MEDIAN(age)'])} FROM visits{by}"
+    sql = f"SELECT {', '.join([*keys, f'MEDIAN({argument})'])} FROM visits{where}{by}"
     description = world.describe(rows=bound, groups=bound)
     checked, plan = world.check(sql, description), world.plan(sql, description)
     expected = defaultdict(lambda: [0] * len(plan.histograms[0].domain))
     for own in kept_rows(checked, rows).values():
         for row in own:
             key = tuple(world.evaluate(key.expr, row) for key in checked.keys)
-            expected[key][plan.histograms[0].domain.index(str(world.evaluate(plan.histograms[0].argument, row)))] += 1
+            value = world.evaluate(plan.histograms[0].argument, row)
+            if value is not None:
+                expected[key][plan.histograms[0].domain.index(str(value))] += 1
     for table in (world.table(rows), encoded(world.table(rows))):
         vectors = gather(plan, run_plan(plan, [table], engine=ENGINE))
-        found = {key: list(vector[plan.scalars :]) for key, vector in vectors.items() if any(vector)}
+        bins = {key: list(vector[plan.scalars :]) for key, vector in vectors.items()}
+        found = {key: counts for key, counts in bins.items() if any(counts)}
         assert found == dict(expected)
 
 

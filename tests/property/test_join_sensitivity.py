@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -99,6 +99,38 @@ def test_a_join_keeps_the_rows_of_lowest_ranks_on_both_sides_whatever_explodes(v
         sql = f"SELECT {asked} AS a FROM visits v {join} claims c ON v.patient = c.insured"
         plan = joins.plan(f"{sql} WHERE c.age > 2 OR c.age IS NULL OR v.age > 50", described)
         assert measured(plan, visits, claims).get((), (0,)) == (expected,)
+
+
+@QUIET
+@given(tables(max_rows=6), joins.claim_tables(), st.sampled_from(["JOIN", "LEFT JOIN"]), st.integers(1, 5), st.data())
+def test_pairs_are_capped_by_their_own_ranks_before_groups_are_led(visits, claims, join, bound, data):
+    """A second count of units by group, pair by pair: each row of a side that meets anything is among the pairs."""
+    groups = data.draw(st.integers(1, bound))
+    described = joins.bounded(rows=bound, groups=groups, other_rows=7, other_groups=7)
+    others, alone, beside, rows_of = by_unit(claims), Counter(), Counter(), Counter()
+    for unit, rows in by_unit(visits).items():
+        met = others[unit][:bound] or ([None] if join == "LEFT JOIN" else [])
+        pairs = [(i, j, v, c) for i, v in enumerate(rows[:bound]) for j, c in enumerate(met)]
+        pairs.sort(key=lambda pair: (min(pair[:2]), max(pair[:2]), pair[0] > pair[1]))
+        passing = [(v, c) for _, _, v, c in pairs if c is None or held(v, 120) + held(c, 9) > 20]
+        keyed = [(text_of(v["urgent"]), None if c is None else c["kind"]) for v, c in passing[: 2 * bound]]
+        led = list(dict.fromkeys(keyed))[:groups]
+        kept = [key for key in keyed if key in led][:bound]
+        alone.update(led)
+        beside.update(set(kept))
+        rows_of.update(kept)
+    sql = f"SELECT v.urgent, kind, {{}} FROM visits v {join} claims c ON v.patient = c.insured"
+    sql += " WHERE c.age IS NULL OR v.age + c.age > 20 GROUP BY 1, 2"
+    plan = joins.plan(sql.format("COUNT(DISTINCT patient) AS u"), described)
+    assert {key: amounts[0] for key, amounts in measured(plan, visits, claims).items()} == alone
+    plan = joins.plan(sql.format("COUNT(DISTINCT patient) AS u, COUNT(*) AS n"), described)
+    if groups < bound:
+        expected = {key: (beside[key], rows_of[key]) for key in rows_of}
+        assert measured(plan, visits, claims) == expected
+
+
+def text_of(truth):
+    return None if truth is None else str(truth).lower()
 
 
 def held(row, upper):

@@ -1,5 +1,6 @@
 """Tables with two kinds of units: whichever leaves, one primary or one further unit, no statistic moves too far."""
 
+import itertools
 from collections import Counter, defaultdict
 from dataclasses import replace
 
@@ -11,7 +12,9 @@ from sandbox.compute.run import open_engine, run_plan
 from sandbox.errors import BoundError, QueryError
 from sandbox.model.unit import OtherUnit
 from sandbox.privacy import influence
+from sandbox.privacy.query import KeyMode
 from sandbox.privacy.vectors import entries, gather
+from tests.support import join_world as joins
 from tests.support import privacy_world as world
 from tests.support.privacy_strategies import any_questions, tables
 
@@ -65,11 +68,21 @@ def check(sql, rows, people, bound_rows, groups):
     claimed = [statistic.statistic.sensitivity_squared for statistic in plan.statistics]
     for kind in ("_unit", "person"):
         for unit in {row[kind] for row in held}:
-            moved = squared_distances(
-                plan, whole, measured(plan, without(held, lambda row, k=kind, u=unit: row[k] == u))
-            )
+            rest = measured(plan, without(held, lambda row, k=kind, u=unit: row[k] == u))
+            moved = squared_distances(plan, whole, rest)
             assert all(m <= c for m, c in zip(moved, claimed, strict=True)), (kind, plan.sql, moved, claimed)
+            check_keys(plan, whole, rest)
     return True
+
+
+def check_keys(plan, whole, rest):
+    """What the threshold of private keys rests on: in how many groups units are counted anew, and how far."""
+    if plan.key_mode is KeyMode.PRIVATE:
+        changes = [abs(whole.get(k, (0,))[0] - rest.get(k, (0,))[0]) for k in set(whole) | set(rest)]
+        groups, distance, most = plan.threshold.distances
+        assert sum(change > 0 for change in changes) <= groups
+        assert sum(change**2 for change in changes) <= distance**2
+        assert max(changes, default=0) <= most
 
 
 PEOPLE = st.lists(st.integers(0, 6), min_size=35, max_size=35)
@@ -95,6 +108,68 @@ def test_capped_groups_hold(key, shown, rows, people):
 
 
 @QUIET
+@given(
+    st.sampled_from(["diag", "diag, urgent", "free", "seen"]),
+    st.lists(st.sampled_from(SHOWN), min_size=1, max_size=3, unique=True),
+    tables(),
+    PEOPLE,
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+)
+def test_private_keys_hold(key, shown, rows, people, bound):
+    columns = ", ".join(f"{one} AS a{i}" for i, one in enumerate(shown))
+    for where in ("", " WHERE age > 20"):
+        sql = f"SELECT {columns} FROM visits{where} GROUP BY {key}"
+        assert check(sql, rows, people, max(bound), min(bound))
+
+
+@QUIET
+@given(
+    st.sampled_from(["", " WHERE age > 20", " GROUP BY district", " WHERE urgent GROUP BY FLOOR(age / 30), urgent"]),
+    tables(),
+    PEOPLE,
+    st.integers(2, 4),
+)
+def test_rescaled_rows_hold(rest, rows, people, most):
+    sql = f"SELECT COUNT(*) AS n, SUM(delta) AS s, AVG(age) AS a FROM visits{rest} SETTINGS bounding = 'rescale'"
+    assert check(sql, rows, people, most, most)
+
+
+def joined(plan, visits, claims):
+    made = {"visits": world.table(visits), "claims": joins.claim_table(claims)}
+    found = gather(plan, run_plan(plan, [joins.Pair(made[plan.table], made[plan.second.table])], engine=ENGINE))
+    return {key: entries(plan, vector) for key, vector in found.items()}
+
+
+@settings(QUIET, max_examples=40)
+@given(joins.join_questions(), tables(max_units=3), joins.claim_tables(max_units=3), PEOPLE, PEOPLE, st.data())
+def test_joins_hold_for_a_person_who_leaves_either_table_or_both(sql, visits, claims, first, second, data):
+    most, other = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
+    described = joins.bounded(rows=most, groups=1 if most > 2 else most, other_rows=other, other_groups=other)
+    held = {"visits": visits, "claims": claims}
+    for name, people in (("visits", first), ("claims", second)):
+        if data.draw(st.integers(0, 3)) == 0:
+            continue  # one of the two tables may protect enterprises alone
+        held[name] = [{**row, "person": person} for row, person in zip(held[name], people, strict=False)]
+        limit = max(Counter(row["person"] for row in held[name]).values(), default=1)
+        protected = (OtherUnit("person", "person_id", "自然人", limit),)
+        described[name] = replace(described[name], also_protects=protected)
+    plan = joins.plan(sql, described)
+    whole = joined(plan, held["visits"], held["claims"])
+    claimed = [statistic.statistic.sensitivity_squared for statistic in plan.statistics]
+    for kind in ("_unit", "person"):
+        units = {row[kind] for rows in held.values() for row in rows if kind in row}
+        for unit, leaves in itertools.product(units, ({"visits"}, {"claims"}, {"visits", "claims"})):
+            left = {
+                name: without(rows, lambda row, n=name: n in leaves and row.get(kind, -1) == unit)  # noqa: B023
+                for name, rows in held.items()
+            }
+            rest = joined(plan, left["visits"], left["claims"])
+            moved = squared_distances(plan, whole, rest)
+            assert all(m <= c for m, c in zip(moved, claimed, strict=True)), (kind, leaves, plan.sql, moved, claimed)
+            check_keys(plan, whole, rest)
+
+
+@QUIET
 @given(st.sampled_from([("", "FLOOR(age / 30)"), (", district", "district")]), tables(), PEOPLE, st.integers(1, 3))
 def test_first_steps_hold(step, rows, people, most):
     inner, key = step
@@ -109,9 +184,9 @@ def test_the_test_itself_finds_an_influence_that_is_too_small(broken, monkeypatc
     """A canary: with the rows that enter, or all that a group brings, left out, one person moves more than claimed."""
     honest = influence._other_influence
 
-    def smaller(query, other):
-        found = honest(query, other)
-        return influence.Influence(found.rows // 2 if broken == "rows" else 2 * other.rows, *(found.units_squared, 1))
+    def smaller(query, limit):
+        found = honest(query, limit)
+        return influence.Influence(found.rows // 2 if broken == "rows" else 2 * limit, *(found.units_squared, 1))
 
     if broken == "rows":
         # One row in each of 4 districts' ranks: the person's first row leaves, the next one of another kind enters.

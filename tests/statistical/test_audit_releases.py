@@ -52,23 +52,32 @@ def worst_own_keys(plan: Plan, rounds: int = 40) -> list[int]:
     return worst
 
 
-def passing_share(plan: Plan, counts: list[int]) -> tuple[float, float]:
-    """Return limits of the chance that any of a unit's own keys is released."""
+def passing(plan: Plan, counts: list[int]) -> int:
+    """Return in how many trials any of a unit's own keys is released."""
     assert plan.threshold is not None
     first = plan.statistics[0]
     given = {f"{trial}/{place}": count for trial in range(TRIALS) for place, count in enumerate(counts)}
     released = OpenDpNoise().thresholded(given, sigma=first.sigma, threshold=plan.threshold, rho=first.rho)
-    return proving.limits(len({key.split("/")[0] for key in released}), TRIALS)
+    return len({key.split("/")[0] for key in released})
+
+
+def passing_chance(plan: Plan, groups: int) -> float:
+    """Return the exact chance of it, for keys of one unit."""
+    assert plan.threshold is not None
+    own = proving.gaussian_passes(float(plan.statistics[0].sigma), plan.threshold.value - 1)
+    return 1 - (1 - own) ** groups
 
 
 @pytest.mark.parametrize("groups", [1, 3])
 def test_a_units_own_keys_pass_with_chance_delta_at_most(groups):
+    """2 * ALARM: the chance is computed, and draws keep to its exact binomial range."""
     plan = keyed(groups)
     counts = worst_own_keys(plan)
     assert counts == [1] * groups, "a unit counts once in each of its groups, and in no more groups than the bound"
-    low, high = passing_share(plan, counts)
-    assert low <= float(DELTA)
-    assert high > float(DELTA) / 6, "the threshold is far higher than it has to be"
+    chance = passing_chance(plan, groups)
+    assert chance <= float(DELTA)
+    assert chance > float(DELTA) / 6, "the threshold is far higher than it has to be"
+    assert proving.fewest(chance, TRIALS) <= passing(plan, counts) <= proving.most(chance, TRIALS)
 
 
 def test_a_cap_on_groups_that_is_dropped_is_caught():
@@ -79,12 +88,15 @@ def test_a_cap_on_groups_that_is_dropped_is_caught():
 
 
 def test_a_threshold_one_standard_deviation_lower_is_caught():
+    """ALARM."""
     plan = keyed(1)
     assert plan.threshold is not None
     value = plan.threshold.value - math.ceil(float(plan.statistics[0].sigma))
     lowered = dataclasses.replace(plan.threshold, value=value, delta=Fraction(1, 2))
-    low, _ = passing_share(dataclasses.replace(plan, threshold=lowered), [1])
-    assert low > float(DELTA)
+    canary = dataclasses.replace(plan, threshold=lowered)
+    surely = int(proving.fewest(passing_chance(canary, 1), TRIALS))
+    assert proving.limits(surely, TRIALS)[0] > float(DELTA)
+    assert proving.limits(passing(canary, [1]), TRIALS)[0] > float(DELTA)
 
 
 def test_the_profile_costs_its_claim_whatever_a_unit_holds():
@@ -93,7 +105,9 @@ def test_the_profile_costs_its_claim_whatever_a_unit_holds():
     pair = audit.worst_neighbours(plan, OTHERS, ages, lambda draw: {"age": draw.randint(0, 9)}, most_rows=60, rounds=60)
     assert pair.cost <= plan.loss.rho
     assert pair.cost >= plan.loss.rho * Fraction(99, 100)
-    assert audit.audit(plan, pair, TRIALS) <= float(plan.loss.rho)
+    attack = audit.attack(plan, pair, TRIALS)
+    assert attack.sure > float(plan.loss.rho) / 6
+    assert attack.sure <= audit.audit(plan, pair, attack) <= float(plan.loss.rho)
 
 
 def test_an_adaptive_job_costs_at_most_its_limit_and_a_filter_that_forgets_is_caught():

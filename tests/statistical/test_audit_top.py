@@ -30,40 +30,97 @@ def choices(scores, count, scale, trials=TRIALS):
     return [tuple(measurement(given)) for _ in range(trials)]
 
 
-def test_the_choice_is_the_exponential_mechanism_without_replacement():
-    """Chi-square over all orders of two of four: a right implementation fails with chance 1e-9."""
-    scores, scale = [3, 2, 0, 1], 1.5
+def order_chances(scores, scale):
+    """Return the chance of each order of two of some scores."""
     weights = np.exp(np.array(scores) / scale)
+    orders = itertools.permutations(range(len(scores)), 2)
+    return {(i, j): weights[i] / weights.sum() * weights[j] / (weights.sum() - weights[i]) for i, j in orders}
+
+
+def test_the_choice_is_the_exponential_mechanism_without_replacement():
+    """ALARM in all: the exact binomial range of how often each order of two of four comes.
+
+    The ranges tell: a scale a third smaller, or half as large again, leaves them but for a chance of 1e-6.
+    """
+    scores, scale = [3, 2, 0, 1], 1.5
+    chances = order_chances(scores, scale)
+    each = proving.ALARM / (2 * len(chances))
+    ranges = {order: stats.binom.ppf([each, 1 - each], TRIALS, chance) for order, chance in chances.items()}
     found = choices(scores, 2, scale)
-    orders = list(itertools.permutations(range(4), 2))
-    chances = [weights[i] / weights.sum() * weights[j] / (weights.sum() - weights[i]) for i, j in orders]
-    counts = [found.count(order) for order in orders]
-    assert sum(counts) == TRIALS
-    assert stats.chisquare(counts, np.array(chances) * TRIALS).pvalue > 1e-9
+    assert set(found) <= set(chances)
+    assert all(low <= found.count(order) <= high for order, (low, high) in ranges.items())
+    for wrong in (order_chances(scores, scale * 2 / 3), order_chances(scores, scale * 3 / 2)):
+        kept = [
+            stats.binom.cdf(high, TRIALS, wrong[o]) - stats.binom.cdf(low - 1, TRIALS, wrong[o])
+            for o, (low, high) in ranges.items()
+        ]
+        assert min(kept) < 1e-6
 
 
-def shown(scale, *, moves=1, count=1, trials=TRIALS):
-    """Return the rho that choices prove: a unit lifts the groups that it has; the score is the likelihood ratio of the order."""
-    without = [50] * (2 * count)
-    with_unit = [50 + moves] * count + [50] * count
+LIFTED = 18
 
-    def chance(order, scores):
-        weights = np.exp((np.array(scores) - 50) / float(scale))
-        return sum(math.log(weights[p] / (weights.sum() - weights[list(order[:i])].sum())) for i, p in enumerate(order))
 
-    sides = (choices(side, count, scale, trials) for side in (with_unit, without))
-    ratios = (np.array([chance(order, with_unit) - chance(order, without) for order in side]) for side in sides)
-    return proving.shown_rho(*ratios)
+class Neighbours:
+    """Groups of equal scores, of which a unit lifts some; and all that the orders tell an attacker, by its exact law.
+
+    Whether each place went to a lifted group has all of it, as groups are alike otherwise.  There are so many others
+    that a place goes to a lifted group with the same chance with the unit as to another without it: the worst case.
+    """
+
+    def __init__(self, scale, count, moves=1):
+        self.scale, self.count, self.moves = float(scale), count, moves
+        self.others = round(LIFTED * math.exp(moves / self.scale / 2))
+        weights = math.exp(moves / self.scale), 1.0
+        self.laws = {
+            pattern: tuple(self._chance(pattern, weight) for weight in weights)
+            for pattern in itertools.product((True, False), repeat=count)
+        }
+        self.scores = {pattern: math.log(p / q) for pattern, (p, q) in self.laws.items()}
+
+    def _chance(self, pattern, weight):
+        lifted, others, chance = LIFTED, self.others, 1.0
+        for is_lifted in pattern:
+            chance *= (lifted * weight if is_lifted else others) / (lifted * weight + others)
+            lifted, others = lifted - is_lifted, others - (not is_lifted)
+        return chance
+
+    def cuts(self, trials):
+        """Return cuts, and the rho that `trials` draws of each side prove but for a chance of ALARM."""
+        rising = sorted(set(self.scores.values()))
+        between = [(a + b) / 2 for a, b in itertools.pairwise(rising) if b - a > 1e-9]
+        passing = [[self.laws[pattern] for pattern, score in self.scores.items() if score > cut] for cut in between]
+        places, sure = proving.best_cuts([tuple(map(sum, zip(*laws, strict=True))) for laws in passing], trials)
+        return [between[place] for place in places], sure
+
+    def drawn(self, *, moves, trials):
+        scores = [50 + moves] * LIFTED + [50] * self.others
+        found = choices(scores, self.count, self.scale, trials)
+        return np.array([self.scores[tuple(place < LIFTED for place in order)] for order in found])
+
+    def shown(self, cuts, trials):
+        sides = (self.drawn(moves=moves, trials=trials) for moves in (self.moves, 0))
+        return proving.shown_at(cuts, *sides)
+
+
+CLAIM = Fraction(1, 2)
+"""Of the draws: choices that tell more show it in fewer draws.  How the scale follows from a claim is checked exactly."""
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_draws_prove_no_more_than_the_claim_and_canaries_are_caught(count):
-    """2 * ALARM a call.  Half the noise; and a unit that counts twice, as a sum over its rows would."""
-    scale = top_scale(count, RHO)
-    honest = shown(scale, count=count)
-    assert float(RHO) / 8 < honest <= float(RHO)
-    assert shown(scale / 2, count=count, trials=CANARY_TRIALS) > float(RHO)
-    assert shown(scale, moves=2, count=count, trials=CANARY_TRIALS) > float(RHO)
+    """6 * ALARM a call: what draws of the true law prove at least is known exactly, and so is what they prove at most.
+
+    The canaries: half the noise; and a unit that counts twice, as a sum over its rows would.
+    """
+    scale = top_scale(count, CLAIM)
+    honest = Neighbours(scale, count)
+    cuts, sure = honest.cuts(TRIALS)
+    assert sure > float(CLAIM) / 4, "the attacker of this audit is too weak to mean anything"
+    assert sure <= honest.shown(cuts, TRIALS) <= float(CLAIM)
+    for canary in (Neighbours(scale / 2, count), Neighbours(scale, count, moves=2)):
+        cuts, sure = canary.cuts(CANARY_TRIALS)
+        assert sure > float(CLAIM)
+        assert canary.shown(cuts, CANARY_TRIALS) > float(CLAIM)
 
 
 def test_the_exact_divergence_of_the_worst_choice_is_within_the_claim_and_near_to_it():

@@ -3,9 +3,12 @@
 The truth is what the plan gives without noise: an interval speaks of the noise, the notes of the bound's bias.  Exact
 integers are computed once; each trial draws fresh noise from OpenDP and makes the values again.
 
-False-alarm rate: a column alarms below 95 % less 4.5 standard deviations of its trials, and no later than below 93 %
-(97 % upwards); where it truly covers 95 %, that has a chance below 4e-6 a side and column (binomial), and there are about
-a hundred columns.  With 1,000 trials the bars are 91.9 % and 98.1 %; the soak has 10,000, and 93 % and 97 %.
+False-alarm rate: what lies beyond 95 % less or more 4.5 standard deviations of its trials (2 % at least) is not accused:
+it is drawn afresh, AGAIN times as often, and is at fault if it strays again, now from 94.4 % or from 97 % by more than a
+share of so many trials does with chance 1e-9 (binomial).  There are some 300 columns and ends: below 1e-6.  In a run of
+10,000 trials all columns of little noise covered between 94.5 % and 96.7 % but for those below.  So a coverage of 89 %
+is found as before, and one of 94.5 % is not found by chance.  Mean squares are held in the same two steps, to five
+standard deviations and 2 % each time: the chances of both multiply.
 
 Some intervals lie above 97 % by construction, and only their lower end is held here:
 - counts, and quotients and products of few steps of noise, move in whole steps and are rounded up to them;
@@ -18,6 +21,7 @@ import itertools
 import math
 import random
 from collections import defaultdict
+from dataclasses import dataclass
 from fractions import Fraction
 
 import pyarrow as pa
@@ -37,6 +41,7 @@ from sandbox.privacy.plan import plan_query
 from sandbox.privacy.vectors import entries
 from tests.support import models_world as models
 from tests.support import privacy_world as world
+from tests.support import proving
 
 pytestmark = pytest.mark.statistical
 SOAK = pytest.param(10_000, marks=pytest.mark.soak)
@@ -119,9 +124,47 @@ def covered(sql: str, shape: str, rho: str, trials: int):
     }
 
 
-def slack(trials: int) -> float:
-    """Return how far from 95 % a share of so many trials may lie."""
-    return max(0.02, 4.5 * math.sqrt(0.95 * 0.05 / trials))
+AGAIN = 8
+
+
+@dataclass(frozen=True)
+class Bars:
+    """What a share, or a mean square, of so many trials may be."""
+
+    low: float
+    high: float
+    room: float
+
+    @classmethod
+    def first(cls, trials: int):
+        slack = max(0.02, 4.5 * math.sqrt(0.95 * 0.05 / trials))
+        return cls(0.95 - slack, 0.95 + slack, 0.02 + 5 * math.sqrt(2 / trials))
+
+    @classmethod
+    def last(cls, trials: int):
+        low, high = (int(bound(p, trials, 1e-9)) for bound, p in ((proving.fewest, 0.944), (proving.most, 0.97)))
+        return cls(low / trials, high / trials, 0.02 + 5 * math.sqrt(2 / trials))
+
+
+def hold(faults, trials: int) -> None:
+    """Hold a column to its bars in two steps; `faults(trials, bars)` draws afresh and names what is beyond them."""
+    if faults(trials, Bars.first(trials)):
+        again = faults(AGAIN * trials, Bars.last(AGAIN * trials))
+        assert not again, again
+
+
+def test_what_strays_is_drawn_again_and_accused_if_it_strays_again():
+    asked = []
+
+    def strays_once(trials, bars):
+        asked.append((trials, bars.low))
+        return ["n"] if len(asked) == 1 else []
+
+    hold(strays_once, 500)
+    assert [trials for trials, _ in asked] == [500, AGAIN * 500]
+    assert 0.90 < asked[0][1] < asked[1][1] < 0.944
+    with pytest.raises(AssertionError, match="n"):
+        hold(lambda trials, bars: ["n"], 500)
 
 
 def draws(plan, held, count, noise):
@@ -148,8 +191,12 @@ def draws(plan, held, count, noise):
 @pytest.mark.parametrize("kind", QUESTIONS)
 def test_values_of_much_noise_are_covered(kind, shape, trials):
     """Noise as large as the values, or near it: nothing may be covered less than it says."""
-    for name, (share, _, _) in covered(QUESTIONS[kind], shape, WEAK[shape], trials).items():
-        assert share >= 0.95 - slack(trials), (name, share)
+
+    def faults(number, bars):
+        found = covered(QUESTIONS[kind], shape, WEAK[shape], number)
+        return [(name, share) for name, (share, _, _) in found.items() if share < bars.low]
+
+    hold(faults, trials)
 
 
 @pytest.mark.parametrize("trials", [1_000, SOAK])
@@ -158,30 +205,36 @@ def test_values_of_much_noise_are_covered(kind, shape, trials):
 def test_values_of_little_noise_are_covered_as_often_as_they_say(kind, shape, trials):
     # A first step leaves one row a unit: with more loss its noise would be below one step.
     rho = "2" if kind == "steps" and shape == "skewed" else SHARP[shape]
-    found = covered(QUESTIONS[kind], shape, rho, trials)
-    assert found
-    for name, (share, missing, square) in found.items():
-        assert share >= 0.95 - slack(trials), (name, share)
-        if shape != "tiny":
-            assert missing == 0, name
-            assert share <= 0.95 + slack(trials) or name in WHOLE, (name, share)
+
+    def faults(number, bars):
+        found = covered(QUESTIONS[kind], shape, rho, number)
+        assert found
+        beyond = []
+        for name, (share, missing, square) in found.items():
+            low = share < bars.low
             # So many squares of a normal have a mean within five standard deviations of 1, for what is nearly normal;
             # noise of less than a step is smaller than its scale says, never larger.
-            room = 0.02 + 5 * math.sqrt(2 / trials)
-            assert square <= 1 + room, (name, math.sqrt(square))
-            assert square >= 1 - room or name in WHOLE, (name, math.sqrt(square))
+            wide = name not in WHOLE and (share > bars.high or square < 1 - bars.room)
+            if low or (shape != "tiny" and (missing or wide or square > 1 + bars.room)):
+                beyond.append((name, share, missing, square))
+        return beyond
+
+    hold(faults, trials)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_quantiles_are_covered(shape):
-    """200 trials of four quantiles from one tree: they cover more than 98 %, so the bar is ten deviations off."""
+    """200 trials of four quantiles from one tree: they cover more than 98 %; below 93 % they are drawn again."""
     parts = ", ".join(
         f"QUANTILE_CONT(age, {fraction}) AS q{place}" for place, fraction in enumerate((0.1, 0.25, 0.5, 0.9))
     )
     sql = f"SELECT {parts} FROM visits"
     for loss in (WEAK[shape], SHARP[shape]):
-        for name, (share, _, _) in covered(sql, shape, loss, 200).items():
-            assert share >= 0.93, (name, share)
+
+        def faults(number, _, loss=loss):
+            return [(name, share) for name, (share, _, _) in covered(sql, shape, loss, number).items() if share < 0.93]
+
+        hold(faults, 200)
 
 
 class Cached:
@@ -231,13 +284,18 @@ def test_coefficients_are_covered(kind, rho, fits):
     ask.noise = world.NoNoise()
     truths = [value for value, _ in fitted(kind, ask, loss)]
     ask.noise = OpenDpNoise()
-    inside, squares = [0] * len(truths), [0.0] * len(truths)
-    for _ in range(fits):
-        for place, ((value, error), truth) in enumerate(zip(fitted(kind, ask, loss), truths, strict=True)):
-            inside[place] += abs(value - truth) <= 1.96 * error
-            squares[place] += ((value - truth) / error) ** 2 / fits
-    for hits, square in zip(inside, squares, strict=True):
-        assert hits / fits >= 0.95 - slack(fits)
-        if kind != "scorecard":
-            assert hits / fits <= 0.95 + slack(fits)
-            assert abs(square - 1) <= 0.02 + 5 * math.sqrt(2 / fits)
+
+    def faults(number, bars):
+        inside, squares = [0] * len(truths), [0.0] * len(truths)
+        for _ in range(number):
+            for place, ((value, error), truth) in enumerate(zip(fitted(kind, ask, loss), truths, strict=True)):
+                inside[place] += abs(value - truth) <= 1.96 * error
+                squares[place] += ((value - truth) / error) ** 2 / number
+        return [
+            (hits / number, square)
+            for hits, square in zip(inside, squares, strict=True)
+            if hits / number < bars.low
+            or (kind != "scorecard" and (hits / number > bars.high or abs(square - 1) > bars.room))
+        ]
+
+    hold(faults, fits)

@@ -9,7 +9,6 @@ import math
 from fractions import Fraction
 
 import pytest
-from scipy import stats
 
 from sandbox.model.loss import PrivacyLoss
 from sandbox.privacy.accounting import epsilon_at
@@ -19,6 +18,7 @@ from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.partials import Partials
 from sandbox.privacy.plan import Plan
 from tests.support import privacy_world as world
+from tests.support import proving
 
 pytestmark = pytest.mark.statistical
 ALARM = 1e-8
@@ -51,13 +51,6 @@ def hoeffding(trials: int) -> float:
     return math.sqrt(math.log(2 / ALARM) / (2 * trials))
 
 
-def limits(successes: int, trials: int) -> tuple[float, float]:
-    """Return Clopper-Pearson limits, each passed with probability ALARM at most."""
-    low = stats.beta.ppf(ALARM, successes, trials - successes + 1) if successes else 0.0
-    high = stats.beta.ppf(1 - ALARM, successes + 1, trials - successes) if successes < trials else 1.0
-    return float(low), float(high)
-
-
 @pytest.mark.parametrize("rho", [Fraction(100), Fraction(1), Fraction(1, 200)])
 def test_counts_are_unbiased_and_their_intervals_cover_95_percent(rho):
     plan = plan_with(rho)
@@ -85,49 +78,78 @@ def test_intervals_of_means_cover_95_percent_however_small_the_group(count):
     assert covered / trials >= 0.95 - hoeffding(trials)
 
 
+ROWS = 3
+FAR_DELTA = Fraction(1, 100)
+
+
+def cuts(plan: Plan, rows: int) -> tuple[float, float]:
+    """Return where an attacker looks: far out for epsilon, in the middle for total variation."""
+    return 100 + rows / 2 + float(plan.statistics[0].sigma), 100 + rows / 2
+
+
+def loss_of(counts, trials: int) -> tuple[float, float]:
+    """Return what counts beyond the cuts prove: epsilon at FAR_DELTA, and total variation; but for 4 * ALARM."""
+    (with_far, with_near), (without_far, without_near) = (
+        [proving.limits(int(count), trials, ALARM) for count in side] for side in counts
+    )
+    return math.log(max(1e-9, with_far[0] - float(FAR_DELTA)) / without_far[1]), with_near[0] - without_near[1]
+
+
 def loss_shown(plan: Plan, noise, rows: int) -> tuple[float, float]:
-    """Return lower bounds on epsilon (at delta 1/100) and on total variation, from neighbours `rows` rows apart."""
-    sigma = float(plan.statistics[0].sigma)
-    cut = 100 + rows / 2 + sigma
-    shares = []
+    """Return what draws prove of neighbours `rows` rows apart."""
+    counts, trials = [], 0
     for amount in (100 + rows, 100):
         values = [row[1] for answer in draws(plan, (amount,), noise) for row in answer.rows]
-        shares += [limits(sum(value > at for value in values), len(values)) for at in (cut, 100 + rows / 2)]
-    (with_far, with_near, without_far, without_near) = shares
-    epsilon = math.log(max(1e-9, with_far[0] - 0.01) / without_far[1])
-    return epsilon, with_near[0] - without_near[1]
+        counts.append([sum(value > cut for value in values) for cut in cuts(plan, rows)])
+        trials = len(values)
+    return loss_of(counts, trials)
+
+
+def loss_sure(plan: Plan, rows: int, *, noise: float = 1) -> tuple[float, float]:
+    """Return the least that draws of discrete Gaussians prove, but for 4 * ALARM, at `noise` times the scale."""
+    sigma, trials = float(plan.statistics[0].sigma) * noise, ROUNDS * len(plan.keys[0].domain)
+    counts = [
+        [bound(proving.gaussian_passes(sigma, math.floor(cut) + 1 - amount), trials, ALARM) for cut in cuts(plan, rows)]
+        for amount, bound in ((100 + rows, proving.fewest), (100, proving.most))
+    ]
+    return loss_of(counts, trials)
 
 
 def test_the_loss_that_an_attacker_can_show_is_within_the_claim_and_canaries_are_caught():
-    """False-alarm rate: 8 * ALARM.  The claim: epsilon at (rho, 1/100), and total variation sqrt(rho / 2) (Pinsker)."""
+    """False-alarm rate: 16 * ALARM.  The claim: epsilon at (rho, 1/100), total variation sqrt(rho / 2) (Pinsker)."""
     plan = plan_with(RHO)
-    claimed, variation = float(epsilon_at(RHO, Fraction(1, 100))), math.sqrt(RHO / 2)
-    epsilon, shown = loss_shown(plan, OpenDpNoise(), rows=3)
-    assert 0.5 < epsilon <= claimed
-    assert 0.25 < shown <= variation
-    for canary, rows in ((HalfNoise(), 3), (OpenDpNoise(), 6)):
+    claimed, variation = float(epsilon_at(RHO, FAR_DELTA)), math.sqrt(RHO / 2)
+    sure_epsilon, sure = loss_sure(plan, ROWS)
+    assert sure_epsilon > 0.5
+    assert sure > 0.25
+    epsilon, shown = loss_shown(plan, OpenDpNoise(), ROWS)
+    assert sure_epsilon <= epsilon <= claimed
+    assert sure <= shown <= variation
+    for canary, noise, rows in ((HalfNoise(), 0.5, ROWS), (OpenDpNoise(), 1, 2 * ROWS)):
+        assert loss_sure(plan, rows, noise=noise)[1] > variation
         _, broken = loss_shown(plan, canary, rows)
         assert broken > variation, "a broken mechanism went unnoticed"
 
 
-def released_share(plan: Plan, trials: int) -> tuple[float, float]:
+def released(plan: Plan, trials: int) -> int:
     alone = {(f"unit {index}",): (1,) for index in range(trials)}
-    answer = measure(plan, Partials(plan.digest(), alone), OpenDpNoise()).answer
-    return limits(len(answer.rows), trials)
+    return len(measure(plan, Partials(plan.digest(), alone), OpenDpNoise()).answer.rows)
 
 
 def test_a_key_of_one_unit_passes_with_chance_delta_at_most_and_a_lower_threshold_is_caught():
-    """Each of many keys of one unit is one trial.  False-alarm rate: 2 * ALARM."""
-    delta = Fraction(1, 50)
+    """Each of many keys of one unit is one trial.  False-alarm rate: 3 * ALARM."""
+    delta, trials = Fraction(1, 50), 10_000
     plan = plan_with(Fraction(1, 10), "SELECT diag, COUNT(DISTINCT patient) AS n FROM visits GROUP BY 1", delta, rows=1)
-    low, high = released_share(plan, 10_000)
-    assert low <= float(delta)
-    assert high > float(delta) / 4
     assert plan.threshold is not None
     sigma = float(plan.statistics[0].sigma)
+    chance = proving.gaussian_passes(sigma, plan.threshold.value - 1)
+    assert float(delta) / 4 < chance <= float(delta)
+    assert proving.fewest(chance, trials, ALARM) <= released(plan, trials) <= proving.most(chance, trials, ALARM)
     lowered = dataclasses.replace(plan.threshold, value=plan.threshold.value - math.ceil(sigma), delta=Fraction(1, 2))
-    low, _ = released_share(dataclasses.replace(plan, threshold=lowered), 10_000)
-    assert low > float(delta)
+    canary = dataclasses.replace(plan, threshold=lowered)
+    surely = int(proving.fewest(proving.gaussian_passes(sigma, lowered.value - 1), trials, ALARM))
+    assert proving.limits(surely, trials, ALARM)[0] > float(delta)
+    assert proving.limits(released(canary, trials), trials, ALARM)[0] > float(delta)
 
 
 @pytest.mark.parametrize("sigma", [0.4, 3.0, 1000.0])

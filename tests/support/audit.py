@@ -25,10 +25,11 @@ from sandbox.privacy.partials import Partials
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.vectors import entries, gather
 from tests.support import privacy_world as world
-from tests.support.proving import shown_rho
+from tests.support import proving
 
 MOST_PRODUCTS = 48
 """Up to so many rows of extremes are all tried; of more, a coordinate is moved at a time."""
+CANDIDATES = 32
 _ENGINES: list[object] = []
 Row = dict[str, object]
 
@@ -178,29 +179,57 @@ class _Recorder:
         return {key: max(count, how["threshold"].value) for key, count in counts.items()}
 
 
-def draws(plan: Plan, pair: Neighbours, trials: int, source: object | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the scores of `trials` releases with the unit and without it: noisy integers weighed by their distance.
+@dataclass(frozen=True)
+class _Call:
+    """One draw that `measure` asks for: how, and the exact integers that the unit changes, without the others."""
 
-    `measure` is asked once how it calls its source; the source is then given what differs `trials` times over, in one
-    vector, which is the same law (`docs/proofs/pieces.md`).  What does not differ is noise without a message.  Of
-    private keys those are scored that both tables have and that are sure to pass; whether a key passes that only one
-    unit has is audited by its share (`test_audit_releases.py`).
+    kind: str
+    how: Mapping[str, object]
+    with_unit: tuple[int, ...]
+    without: tuple[int, ...]
+
+    @property
+    def sigma(self) -> float:
+        return float(self.how["sigma"])  # type: ignore[arg-type]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """What the log-likelihood ratio weighs each integer by."""
+        return np.array([a - b for a, b in zip(self.with_unit, self.without, strict=True)], dtype=float) / self.sigma**2
+
+
+def _calls(plan: Plan, pair: Neighbours) -> list[_Call]:
+    """Ask `measure` once how it calls its source.
+
+    Of private keys those are scored that both tables have and that are sure to pass; whether a key passes that only
+    one unit has is audited by its share (`test_audit_releases.py`).
     """
-    source = OpenDpNoise() if source is None else source
     noted = [_Recorder(), _Recorder()]
-    shared = _shared(plan, pair)
-    for recorder, partials in zip(noted, shared, strict=True):
+    for recorder, partials in zip(noted, _shared(plan, pair), strict=True):
         measure(plan, partials, recorder)
-    scores = [np.zeros(trials), np.zeros(trials)]
+    calls = []
     for one, other in zip(noted[0].calls, noted[1].calls, strict=True):
         (kind, values, how), (_, rest, again) = one, other
         assert how == again, "how noise is drawn depends on the data"
         sides = [list(side.values()) if isinstance(side, dict) else list(side) for side in (values, rest)]
         places = [place for place, value in enumerate(sides[0]) if value != sides[1][place]]
-        weights = np.array([sides[0][p] - sides[1][p] for p in places], dtype=float) / float(how["sigma"]) ** 2
-        for side, amounts in enumerate(sides if places else []):
-            noisy = _noisy(source, kind, [amounts[place] for place in places] * trials, how)
-            scores[side] += noisy.reshape(trials, len(places)) @ weights
+        if places:
+            calls.append(_Call(kind, how, *(tuple(side[place] for place in places) for side in sides)))
+    return calls
+
+
+def draws(plan: Plan, pair: Neighbours, trials: int, source: object | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of `trials` releases with the unit and without it: noisy integers weighed by their distance.
+
+    The source is given what differs `trials` times over, in one vector, which is the same law
+    (`docs/proofs/pieces.md`).  What does not differ is noise without a message.
+    """
+    source = OpenDpNoise() if source is None else source
+    scores = [np.zeros(trials), np.zeros(trials)]
+    for call in _calls(plan, pair):
+        for side, amounts in enumerate((call.with_unit, call.without)):
+            noisy = _noisy(source, call.kind, list(amounts) * trials, call.how)
+            scores[side] += noisy.reshape(trials, len(amounts)) @ call.weights
     return scores[0], scores[1]
 
 
@@ -222,6 +251,36 @@ def _noisy(source, kind: str, amounts: list[int], how) -> np.ndarray:
     return np.array([released[str(i)] - lift for i in range(len(amounts))], dtype=float)
 
 
-def audit(plan: Plan, pair: Neighbours, trials: int, source: object | None = None) -> float:
+@dataclass(frozen=True)
+class Attack:
+    """Cuts that were chosen before any draw, and what draws of the law that they were chosen for prove at least.
+
+    Attributes:
+        cuts: rising.
+        sure: the rho that is shown but for a chance of `proving.ALARM`.
+        trials: releases with the unit, and as many without it.
+    """
+
+    cuts: tuple[float, ...]
+    sure: float
+    trials: int
+
+
+def attack(plan: Plan, pair: Neighbours, trials: int, *, noise: float = 1) -> Attack:
+    """Choose the cuts for discrete Gaussians of `noise` times the planned scales, whose law is computed."""
+    calls = _calls(plan, pair)
+    parts = [(weight, call.sigma * noise) for call in calls for weight in call.weights]
+    law = proving.SumLaw(parts)
+    with_unit, without = (
+        sum(float(call.weights @ np.array(side, dtype=float)) for call, side in zip(calls, sides, strict=True))
+        for sides in ([call.with_unit for call in calls], [call.without for call in calls])
+    )
+    cuts = np.linspace(without - 2 * law.spread, with_unit + 3 * law.spread, CANDIDATES)
+    chances = [(law.passes(cut - with_unit)[0], law.passes(cut - without)[1]) for cut in cuts]
+    places, sure = proving.best_cuts(chances, trials)
+    return Attack(tuple(float(cuts[place]) for place in places), sure, trials)
+
+
+def audit(plan: Plan, pair: Neighbours, attack: Attack, source: object | None = None) -> float:
     """Return the rho that an attacker proves against a plan, who knows the plan and both tables."""
-    return shown_rho(*draws(plan, pair, trials, source))
+    return proving.shown_at(attack.cuts, *draws(plan, pair, attack.trials, source))

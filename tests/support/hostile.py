@@ -72,10 +72,19 @@ def frame(text: str, head: str = "") -> Attack:
 
 def all_attacks() -> dict[str, dict[str, Attack]]:
     """Return every program: category -> name -> attack."""
-    from tests.support import hostile_language, hostile_library, hostile_machine, hostile_science, hostile_tricks
+    from tests.support import (
+        hostile_hooks,
+        hostile_language,
+        hostile_library,
+        hostile_machine,
+        hostile_science,
+        hostile_tricks,
+    )
 
     attacks: dict[str, dict[str, Attack]] = {}
-    for module in (hostile_language, hostile_library, hostile_machine, hostile_science, hostile_tricks):
+    for module in (
+        hostile_language, hostile_library, hostile_machine, hostile_science, hostile_tricks, hostile_hooks,
+    ):  # fmt: skip
         for category, programs in module.ATTACKS.items():
             attacks.setdefault(category, {}).update(programs)
     return attacks

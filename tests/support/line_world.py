@@ -58,7 +58,7 @@ def saggar(*arguments: object, cwd: Path, **changes: str | None) -> Told:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert "Traceback" not in done.stderr + done.stdout, done.stderr

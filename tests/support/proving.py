@@ -14,6 +14,7 @@ A cut where the ratio falls is left out, which is a weaker test and so still a r
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,7 +24,7 @@ from scipy import stats
 ALARM = 1e-9
 ORDERS = np.concatenate([1 + np.geomspace(1e-4, 1, 16), np.geomspace(2, 200, 30)[1:]])
 MOST_CUTS = 6
-_CANDIDATES = 24
+_GRID, _FINE, _BINS, _BLUR = 2**15, 1000, 1000, 1e-6
 Array = npt.NDArray[np.float64]
 
 
@@ -69,22 +70,99 @@ def _proven(cuts: Array, with_unit: Array, without: Array, *, trials: int) -> fl
     return least_rho(_limits(counts[0], trials, alarm)[0], _limits(counts[1], trials, alarm)[1])  # type: ignore[arg-type]
 
 
-def shown_rho(with_unit: Array, without: Array) -> float:
-    """Return a lower bound on rho from scores for neighbours; the cuts are chosen on the first third of them."""
-    assert len(with_unit) == len(without)
-    third = len(with_unit) // 3
-    rest = len(with_unit) - third
-    tuned = with_unit[:third], without[:third]
-    candidates = list(np.unique(np.quantile(np.concatenate(tuned), np.linspace(0.02, 0.995, _CANDIDATES))))
-    chosen: list[float] = []
+def fewest(chances: npt.ArrayLike, trials: int, alarm: float = ALARM) -> npt.NDArray[np.int64]:
+    """Return the least counts that events of known chances have, each but for a chance of `alarm`: exact."""
+    return np.asarray(stats.binom.ppf(alarm, trials, chances)).astype(np.int64)
+
+
+def most(chances: npt.ArrayLike, trials: int, alarm: float = ALARM) -> npt.NDArray[np.int64]:
+    """Return the largest counts that events of known chances have, each but for a chance of `alarm`: exact."""
+    return np.asarray(stats.binom.isf(alarm, trials, chances)).astype(np.int64)
+
+
+def _sure_limits(chances: Sequence[tuple[float, float]], trials: int, cuts: int) -> tuple[Array, Array]:
+    """Return the limits that so many cuts at chances of passing give at the least, but for a chance of ALARM in all."""
+    p, q = np.array(chances).T
+    few, many = (bound(side, trials, ALARM / (2 * cuts)) for bound, side in ((fewest, p), (most, q)))
+    return _limits(few, trials, ALARM / cuts)[0], _limits(many, trials, ALARM / cuts)[1]
+
+
+def best_cuts(chances: Sequence[tuple[float, float]], trials: int) -> tuple[list[int], float]:
+    """Return the places of cuts, chosen by their chances before any draw, and the rho that they are sure to prove.
+
+    Args:
+        chances: of passing each of some rising cuts, with the unit (or a lower bound) and without it (or an upper one).
+        trials: draws with the unit, and as many without.
+
+    Draws of this law prove less with a chance of ALARM at most.  It is exact: binomial quantiles of the counts, and
+    `least_rho` only rises where a count with the unit rises or one without it falls, since fewer laws fit them then.
+    """
+    places: list[int] = []
     value = 0.0
-    while candidates and len(chosen) < MOST_CUTS:
-        found = [_proven(np.array(sorted([*chosen, cut])), *tuned, trials=rest) for cut in candidates]
+    while len(places) < min(MOST_CUTS, len(chances)):
+        low, high = _sure_limits(chances, trials, len(places) + 1)
+        tried = [sorted([*places, one]) for one in range(len(chances)) if one not in places]
+        found = [least_rho(low[some], high[some]) for some in tried]  # type: ignore[arg-type]
         best = int(np.argmax(found))
         if found[best] <= value * 1.01:
             break
-        value = found[best]
-        chosen.append(candidates.pop(best))
-    if not chosen:
-        return 0.0
-    return _proven(np.array(sorted(chosen)), with_unit[third:], without[third:], trials=rest)
+        value, places = found[best], tried[best]
+    return places, value
+
+
+def shown_at(cuts: Sequence[float], with_unit: Array, without: Array) -> float:
+    """Return a lower bound on rho from scores for neighbours at rising cuts that were fixed before them."""
+    assert len(with_unit) == len(without)
+    return _proven(np.asarray(cuts, dtype=float), with_unit, without, trials=len(with_unit))
+
+
+class SumLaw:
+    """The law of a weighed sum of discrete Gaussians about 0, convolved on a grid that every term is rounded down to."""
+
+    def __init__(self, parts: Sequence[tuple[float, float]]) -> None:
+        """Convolve terms, each `(weight, sigma)`."""
+        self.spread = math.sqrt(sum((weight * sigma) ** 2 for weight, sigma in parts))
+        self._step = 24 * self.spread / _GRID
+        self._room = sum(self._step + (abs(weight) * sigma / _BINS if sigma >= _FINE else 0) for weight, sigma in parts)
+        law = np.ones(_GRID // 2 + 1, dtype=complex)
+        for (weight, sigma), times in Counter(parts).items():
+            law *= np.fft.rfft(_rounded_down(weight, sigma, self._step)) ** times
+        masses = np.fft.irfft(law, _GRID)
+        # Places beyond the half are negative.
+        self._passing = np.cumsum(np.roll(masses, _GRID // 2)[::-1])[::-1]
+
+    def passes(self, cut: float) -> tuple[float, float]:
+        """Return bounds on the chance that the sum is above a cut."""
+        hair = self._step / 1000  # what floats may be off by, at the least
+        low, high = self._above(cut + hair), self._above(cut - self._room - hair)
+        return max(0.0, low - _BLUR), min(1.0, high + _BLUR)
+
+    def _above(self, cut: float) -> float:
+        place = math.floor(cut / self._step) + 1 + _GRID // 2
+        return float(self._passing[place]) if 0 <= place < _GRID else float(place < 0)
+
+
+def gaussian_masses(sigma: float) -> tuple[npt.NDArray[np.int64], Array]:
+    """Return integers and their chances under the discrete Gaussian, out to ten scales."""
+    reach = math.ceil(10 * sigma) + 1
+    places = np.arange(-reach, reach + 1)
+    masses = np.exp(-0.5 * (places / sigma) ** 2)
+    return places, masses / masses.sum()
+
+
+def gaussian_passes(sigma: float, least: int) -> float:
+    """Return the chance that a discrete Gaussian about 0 is `least` or more."""
+    places, masses = gaussian_masses(sigma)
+    return float(masses[places >= least].sum())
+
+
+def _rounded_down(weight: float, sigma: float, step: float) -> Array:
+    if sigma < _FINE:
+        places, masses = gaussian_masses(sigma)
+        least = weight * places
+    else:
+        # Chances of whole bins: those of a discrete Gaussian so wide are the normal's within _BLUR.
+        edges = np.linspace(-10, 10, 20 * _BINS + 1)
+        masses = np.diff(stats.norm.cdf(edges))
+        least = weight * sigma * (edges[:-1] if weight > 0 else edges[1:])
+    return np.bincount(np.floor(least / step).astype(np.int64) % _GRID, masses, _GRID)

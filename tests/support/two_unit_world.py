@@ -47,6 +47,15 @@ grants:
     job_limit: {rho: 0.5, delta: 1e-6}
 """
 
+PERMITS = (
+    AGREEMENT.replace("agreement: labour", "agreement: both")
+    + """  - dataset: permits
+    columns: [post, sector, wage]
+    budget: {rho: 1, delta: 1e-6}
+    job_limit: {rho: 0.5, delta: 1e-6}
+"""
+)
+
 JOB = """
 name: by sector
 code: question.sql

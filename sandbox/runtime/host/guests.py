@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
 from sandbox.errors import ProgramError
+from sandbox.runtime.host.ahead import Ahead
 from sandbox.runtime.host.blocks import BlockRun, BlockWork, run_blocks
 from sandbox.runtime.host.conversation import (
     Answerer,
@@ -32,7 +33,7 @@ from sandbox.runtime.host.memory import memory_bytes
 from sandbox.runtime.host.parameters import Scalar, check_parameters
 from sandbox.runtime.host.rehearsing import TriedBlock, read_tried
 from sandbox.runtime.host.report import IsolationReport, Level
-from sandbox.runtime.host.zygote_process import GUEST_COMMAND, Worker
+from sandbox.runtime.host.zygote_process import GUEST_COMMAND, Worker, ZygoteProcess
 from sandbox.runtime.host.zygotes import Purpose, Zygotes
 
 _SEED_BYTES: Final = 32
@@ -79,6 +80,7 @@ class GuestHost:
         self._live_lock = threading.Lock()
         self._live: dict[int, Worker] = {}
         self._freezes = 0
+        self._ahead = Ahead(self._bury)
 
     def start(self) -> None:
         """Start the process that guests are forked from, and try its walls; does nothing if it runs."""
@@ -86,6 +88,7 @@ class GuestHost:
 
     def close(self) -> None:
         """End it, and every program that still runs."""
+        self._ahead.close()
         self._zygotes.close()
 
     def __enter__(self) -> Self:
@@ -142,6 +145,15 @@ class GuestHost:
         with self._live_lock:
             del self._live[worker.handle]
 
+    def begin_check(self, source: str) -> None:
+        """Begin what `check` of this program will wait for, and return at once."""
+        self._ahead.begin_check(source, lambda text: self._checked(text, "analyze"))
+
+    def begin_process(self, source: str) -> None:
+        """Begin to start the process, still told nothing, in which the next `run` of such a program takes place."""
+        zygote = self._zygotes.get(Purpose.PROGRAMS, libraries_of(source))
+        self._ahead.begin_process(zygote, lambda ready: self._spawn(ready, DEFAULT_LIMITS))
+
     def check(self, source: str, *, entry: str = "analyze") -> tuple[dict[str, Any], ...]:
         """Compile a program behind the walls, without running it.
 
@@ -155,6 +167,10 @@ class GuestHost:
         Raises:
             ProgramError: it is not in the language; `details` has `line` and `column`.
         """
+        begun = self._ahead.take_check(source) if entry == "analyze" else None
+        return self._checked(source, entry) if begun is None else begun
+
+    def _checked(self, source: str, entry: str) -> tuple[dict[str, Any], ...]:
         _check_source(source, _CHECK_LIMITS)
         job = {"mode": "check", "source": source, "entry": entry}
         said, ended = self._converse(job, _no_answer, _CHECK_LIMITS, None)[:2]
@@ -263,14 +279,15 @@ class GuestHost:
     ) -> tuple[dict[str, Any] | None, Ended | None, int]:
         """Hold one conversation; return the last frame, or how else it ended, and the number of questions."""
         zygote = self._zygotes.get(Purpose.PROGRAMS, libraries_of(job["source"]))
-        worker = zygote.spawn(cpu_s=limits.cpu_s, memory_bytes=limits.memory_bytes)
+        worker = self._ahead.take_process(zygote) if limits is DEFAULT_LIMITS else None
+        if worker is None:
+            worker = self._spawn(zygote, limits)
         conversation = Conversation(
             worker, limits.wall_s, limits.questions, limits.output_bytes, cancel, self._is_frozen
         )
         said: dict[str, Any] | None = None
         ended: Ended | None = None
         hung_up = False
-        self._enter(worker)
         try:
             said = conversation.hold({**job, "output_bytes": limits.output_bytes}, answer)
         except Ended as end:
@@ -279,11 +296,21 @@ class GuestHost:
             hung_up = True
             worker.has_ended(1.0)
         finally:
-            self._leave(worker)
-            status = zygote.reap(worker)
+            status = self._bury(zygote, worker)
         if hung_up:
             ended = how_it_died(status, conversation, limits)
         return said, ended, conversation.questions
+
+    def _spawn(self, zygote: ZygoteProcess, limits: GuestLimits) -> Worker:
+        """Return a fresh worker, which stands still while programs are frozen."""
+        worker = zygote.spawn(cpu_s=limits.cpu_s, memory_bytes=limits.memory_bytes)
+        self._enter(worker)
+        return worker
+
+    def _bury(self, zygote: ZygoteProcess, worker: Worker) -> int:
+        """End a worker and return its wait status."""
+        self._leave(worker)
+        return zygote.reap(worker)
 
 
 def _check_source(source: str, limits: GuestLimits) -> None:

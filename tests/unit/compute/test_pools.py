@@ -10,7 +10,7 @@ from sandbox.compute.noise_pool import PIECE, ThreadedNoise
 from sandbox.compute.order import WorkOrder, part_bytes, read_part, run_order
 from sandbox.compute.pool import HeldPartitions, ProcessPool, ThreadPool
 from sandbox.compute.run import open_engine, run_plan
-from sandbox.errors import CanonicalError, UnavailableError, VaultError
+from sandbox.errors import CanonicalError, PrivacyError, UnavailableError, VaultError
 from sandbox.privacy.mechanism import threshold_release
 from sandbox.privacy.noise import OpenDpNoise
 from tests.support import privacy_world as world
@@ -172,5 +172,5 @@ def test_a_threaded_threshold_keeps_large_keys_and_no_small_ones():
 
 
 def test_a_piece_still_asserts_the_sensitivity_of_the_whole():
-    with pytest.raises(AssertionError):
+    with pytest.raises(PrivacyError, match="too little"):
         ThreadedNoise(2).gaussian([0] * (PIECE + 1), sigma=Fraction(1), sensitivity_squared=100, rho=Fraction(1, 2))

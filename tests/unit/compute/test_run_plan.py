@@ -89,6 +89,25 @@ def test_what_the_engine_says_never_leaves():
     assert raised.value.__suppress_context__
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT MEDIAN(age) AS m FROM visits",
+        "SELECT MEDIAN(age) AS m FROM visits WHERE age > 3",
+        "SELECT SUM(age) AS s FROM visits WHERE age > 3",
+        "SELECT district, SUM(age) AS s FROM visits GROUP BY district",
+    ],
+)
+def test_a_column_of_another_type_than_the_plans_says_nothing_of_its_values(sql):
+    place = TABLE.schema.get_field_index("age")
+    table = TABLE.set_column(place, "age", pa.array(["secret-value"]))
+    with pytest.raises(VaultError, match="the engine failed on a partition") as raised:
+        run_plan(world.plan(sql), [table])
+    assert raised.value.code == "vault.engine"
+    assert "secret-value" not in str(raised.value.to_dict())
+    assert raised.value.__suppress_context__
+
+
 def test_one_engine_serves_many_plans():
     engine = open_engine()
     other = world.plan("SELECT SUM(age) FROM visits")

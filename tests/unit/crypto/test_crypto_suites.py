@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.crypto import aead, buffers, libgcrypt
+from sandbox.crypto import aead, buffers, libgcrypt, providers
 from sandbox.crypto.aead import OpensslAesGcm, OpensslSm4Gcm, PycryptodomeAesGcm
 from sandbox.crypto.hashing import OpensslHashes, StdlibHashes
 from sandbox.crypto.known_answers import flip
-from sandbox.crypto.libgcrypt import LibgcryptSm4Gcm
+from sandbox.crypto.libgcrypt import LibgcryptSm3, LibgcryptSm4Gcm
 from sandbox.crypto.suites import suite
 from sandbox.errors import KeyUnavailableError, SealBrokenError, VaultError
 from sandbox.model.digest import digest_of
@@ -217,6 +217,23 @@ def test_an_absent_or_old_libgcrypt_says_so(monkeypatch, attribute, value, messa
     with pytest.raises(VaultError, match=message) as caught:
         LibgcryptSm4Gcm()
     assert caught.value.code == "vault.provider"
+    with pytest.raises(VaultError, match=message):
+        LibgcryptSm3()
+    providers.hash_family.cache_clear()
+    try:
+        assert providers.hash_family("sm3").require().provider == "cryptography"
+    finally:
+        providers.hash_family.cache_clear()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sealing_in_place_writes_the_room_and_nothing_else(provider, size):
+    plaintext, room = bytes(size), bytearray(b"." * (size + 18))
+    provider.seal_into(key_of(provider), NONCE, plaintext, b"context", memoryview(room)[1:-1])
+    assert bytes(room[1:-1]) == provider.seal(key_of(provider), NONCE, plaintext, b"context")
+    assert room[0] == room[-1] == ord(".")
+    with pytest.raises(AssertionError, match="a room of"):
+        provider.seal_into(key_of(provider), NONCE, plaintext, b"context", memoryview(room))
 
 
 def test_libgcrypt_is_left_alone_outside_linux(monkeypatch):

@@ -36,6 +36,28 @@ def test_the_bytes_are_those_of_rfc_8785_below_and_above_the_surrogates(record: 
     assert canonical_bytes(record) == rfc8785.dumps(record)
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"，": 1, "😀": 2, "a": "，"},
+        {"a": ['，":', "x"], '😀"': {"\\": "，"}},
+        ["，", {"b\\": "😀", "\ue000": 1, '𝒳"': 2}],
+        {"x": "，\\", "y": ":"},
+    ],
+)
+def test_only_keys_above_the_surrogates_are_sorted_otherwise(record: object) -> None:
+    assert canonical_bytes(record) == canonical_release_bytes(record) == rfc8785.dumps(record)
+
+
+EDGES = st.sampled_from([0.0, -0.0, 1e-4, 9.999e-5, 1e-7, 2.0**53 - 1, 2.0**53, -(2.0**53), 1e16, 1e21, 5e-324, 1.5])
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**9), 10**9).map(float) | EDGES
+
+
+@given(st.recursive(LEAVES | NUMBERS, lambda inner: st.lists(inner) | st.dictionaries(WIDE, inner), max_leaves=12))
+def test_the_bytes_of_a_release_are_those_of_rfc_8785(release: object) -> None:
+    assert canonical_release_bytes(release) == rfc8785.dumps(release)
+
+
 @pytest.mark.parametrize("text", ["\ud800", "陶\udfff"])
 def test_a_lone_surrogate_has_no_canonical_form(text: str) -> None:
     with pytest.raises(CanonicalError):

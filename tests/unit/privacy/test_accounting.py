@@ -1,5 +1,6 @@
 """Losses for people and for the account: never rounded in our favour."""
 
+import math
 from fractions import Fraction
 
 import opendp.prelude as dp
@@ -8,7 +9,13 @@ import pytest
 from sandbox.errors import BudgetExhaustedError, ExactError
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
 from sandbox.privacy.accounting import JobFilter, epsilon_at, epsilon_of, loss_from_epsilon, people_loss
-from sandbox.privacy.mechanism import gaussian_measurement, gaussian_sigma, sqrt_up, threshold_release
+from sandbox.privacy.mechanism import (
+    gaussian_measurement,
+    gaussian_sigma,
+    sqrt_up,
+    threshold_measurement,
+    threshold_release,
+)
 
 EPSILONS = [Fraction(1, 1000), Fraction(1, 10), Fraction(1), Fraction(3), Fraction(20), Fraction(400)]
 DELTAS = [Fraction(1, 10**12), Fraction(1, 10**7), Fraction(1, 100)]
@@ -61,10 +68,48 @@ def test_a_square_root_is_never_rounded_down():
         assert Fraction(sqrt_up(square)) ** 2 >= square
 
 
-def test_the_threshold_of_one_group_is_where_opendp_puts_it():
+def test_the_threshold_of_one_group_is_one_above_where_opendp_puts_it():
     sigma, threshold = threshold_release(1, Fraction(1, 50), Fraction(1, 10**7))
     assert sigma == gaussian_sigma(1, Fraction(1, 50))
-    assert threshold.value == 27
+    assert threshold.value == 28
+
+
+def chance_of(least, sigma):
+    """Return the chance that a discrete Gaussian is `least` or more, summed by hand."""
+    weights = {x: math.exp(-(x**2) / (2 * sigma**2)) for x in range(-int(40 * sigma) - 40, int(40 * sigma) + 40)}
+    return math.fsum(weight for x, weight in weights.items() if x >= least) / math.fsum(weights.values())
+
+
+@pytest.mark.parametrize("groups", [1, 4, 50])
+@pytest.mark.parametrize("rho", [Fraction(1, 200), Fraction(1, 50), Fraction(1, 2), Fraction(2)])
+@pytest.mark.parametrize("delta", [Fraction(1, 10**4), Fraction(1, 10**7)])
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_key_that_one_table_alone_has_passes_with_less_than_delta(groups, rho, delta, most):
+    """OpenDP's map leaves out the chance of the threshold itself, at which it does release a key."""
+    sigma, threshold = threshold_release(groups, rho, delta, squared=groups * most**2, most=most)
+    passes = groups * chance_of(threshold.value - most, float(sigma))
+    assert passes <= delta
+    assert groups * chance_of(threshold.value - most - 2, float(sigma)) > float(delta) * (1 - 1e-3), "nor much less"
+    kept = threshold_measurement(1e-6, threshold.value)({"at": threshold.value, "below": threshold.value - 1})
+    assert set(kept) == {"at"}
+
+
+def passing_chance(sigma, threshold, groups):
+    """Return the chance that any of a unit's own keys passes, from the law of the discrete Gaussian."""
+    masses = [math.exp(-((place / sigma) ** 2) / 2) for place in range(-math.ceil(40 * sigma) - 1, threshold * 3)]
+    whole = math.fsum(masses)
+    own = math.fsum(masses[threshold - 1 + math.ceil(40 * sigma) + 1 :]) / whole
+    return -math.expm1(groups * math.log1p(-own))
+
+
+@pytest.mark.parametrize("delta", ["1/50", "1/10000", "1/1000000", "1/10000000", "1/1000000000000"])
+@pytest.mark.parametrize("rho", ["1/200", "1/50", "1/10", "1/2", "2", "8"])
+@pytest.mark.parametrize("groups", [1, 2, 3, 10])
+def test_delta_is_at_least_the_exact_chance_that_a_units_own_key_passes(groups, rho, delta):
+    """A past hole: OpenDP's map forgets the noisy counts that equal the threshold, and its measurement lets them pass."""
+    sigma, threshold = threshold_release(groups, Fraction(rho), Fraction(delta))
+    assert passing_chance(float(sigma), threshold.value, groups) <= Fraction(delta)
+    assert threshold.value == 3 or passing_chance(float(sigma), threshold.value - 2, groups) > Fraction(delta)
 
 
 def test_a_filter_charges_exactly_and_stays_closed_after_a_refusal():

@@ -11,6 +11,8 @@ from sandbox.privacy.algebra import NumberType, Op
 from sandbox.privacy.query import AggregateKind, KeyMode
 from tests.support import privacy_world as world
 
+SIX_TRUTHS = ", ".join(f"age > {i} AS a{i}" for i in range(6))
+MANY_TRUTHS = ", ".join(f"age > {i} AS a{i}" for i in range(11))
 REFUSALS = [
     ("SELECT * FROM visits", "raw_rows", 1, 8, "*"),
     ("SELECT age FROM visits", "raw_rows", 1, 8, "age"),
@@ -137,8 +139,35 @@ REFUSALS = [
     ("SELECT COUNT(*) FROM visits GROUP BY 7", "group_key", 1, 38, "7"),
     ("SELECT COUNT(*) FROM visits GROUP BY 'x'", "group_key", 1, 38, "'x'"),
     ("SELECT COUNT(*) FROM visits GROUP BY ROLLUP (district)", "rollup", 1, None, None),
-    ("SELECT COUNT(*) FROM visits GROUP BY CUBE (district)", "feature", 1, None, None),
-    ("SELECT COUNT(*) FROM visits GROUP BY GROUPING SETS ((district), ())", "feature", 1, None, None),
+    ("SELECT COUNT(*) FROM visits GROUP BY CUBE (district)", "rollup", 1, None, None),
+    ("SELECT COUNT(*) FROM visits GROUP BY GROUPING SETS ((district), ())", "rollup", 1, None, None),
+    ("SELECT urgent IS NULL AS a, COUNT(*) FROM visits GROUP BY GROUPING SETS ((a), (age))", "rollup", 1, None, None),
+    ("SELECT urgent IS NULL AS a, COUNT(*) FROM visits GROUP BY GROUPING SETS (ROLLUP (a))", "rollup", 1, None, None),
+    (
+        "SELECT urgent IS NULL AS a, COUNT(*) FROM visits GROUP BY GROUPING SETS ((a, (age, a)))",
+        "rollup",
+        1,
+        None,
+        None,
+    ),
+    ("SELECT COUNT(*) FROM visits GROUP BY GROUPING SETS (())", "rollup", 1, None, None),
+    ("SELECT age > 3 AS a, COUNT(*) FROM visits GROUP BY CUBE (a), age > 5", "feature", 1, None, None),
+    (f"SELECT {SIX_TRUTHS}, COUNT(*) FROM visits GROUP BY CUBE (a0, a1, a2, a3, a4, a5)", "rollup", 1, None, None),
+    (
+        f"SELECT {MANY_TRUTHS}, COUNT(*) FROM visits GROUP BY CUBE ({', '.join(f'a{i}' for i in range(11))})",
+        "group_key",
+        1,
+        None,
+        None,
+    ),
+    ("SELECT age + 1 AS a, COUNT(*) FROM visits GROUP BY CUBE (age, a)", "rollup", 1, None, None),
+    (
+        "SELECT age > 3 AS a, COUNT(*) FROM visits GROUP BY CUBE (a, age) SETTINGS consistent = TRUE",
+        "setting",
+        1,
+        None,
+        None,
+    ),
     ("SELECT age > 5 AS a, COUNT(*) FROM visits GROUP BY age > 3, ROLLUP (a)", "feature", 1, None, None),
     ("SELECT COUNT(*) FROM visits GROUP BY age > 3 WITH ROLLUP", "feature", 1, None, None),
     ("SELECT COUNT(*) FROM visits WHERE diag IS NOT NULL GROUP BY ROLLUP (diag)", "rollup", 1, None, None),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sandbox.compute.noise_pool import ThreadedNoise
 from sandbox.compute.run import open_engine, run_plan
-from sandbox.errors import BoundError, QueryError, ReplayMismatchError
+from sandbox.errors import BoundError, PrivacyError, QueryError, ReplayMismatchError
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.unit import OtherUnit
 from sandbox.privacy.accuracy import relative_error
@@ -135,8 +135,9 @@ def test_noise_for_less_than_the_claim_does_not_pass_the_map():
     scale = choice_scale(5, Fraction(1))
     assert OpenDpNoise().best([[0, -400], [-400, 0]], scale=scale, sensitivity=5, rho=Fraction(1)) == [0, 1]
     for how in ({"scale": scale / 2, "sensitivity": 5}, {"scale": scale, "sensitivity": 6}):
-        with pytest.raises(AssertionError):
+        with pytest.raises(PrivacyError, match="too little for its share") as raised:
             OpenDpNoise().best([[0, -1]], rho=Fraction(1), **how)
+        assert raised.value.code == "privacy.guard"
 
 
 def test_threads_choose_in_every_group_in_order():

@@ -7,8 +7,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sandbox.compute.run import run_plan
+from sandbox.compute.run import open_engine, run_plan
 from sandbox.errors import ReplayMismatchError
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.question import ColumnRole
@@ -18,6 +20,9 @@ from sandbox.privacy.measure import measure, public_keys, verify_measured
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.quote import quote_plan
 from tests.support import privacy_world as world
+from tests.support.privacy_strategies import tables
+
+ENGINE = open_engine(1)
 
 SQL = (
     "SELECT district, age > 40 AS old, COUNT(*) AS n, SUM(cost) AS cost, AVG(age) AS age FROM visits "
@@ -153,6 +158,61 @@ def test_numbers_as_keys_having_order_and_limit_go_with_totals():
     assert found.answer.columns[0].kind.value == "text"
     _, few = answered(sql.replace("COUNT(*) > 100", "band >= 1"), world.NoNoise())
     assert all(row[0] != TOTAL for row in few.answer.rows), "a total has no number to compare"
+
+
+CUBE = SQL.replace("ROLLUP (district, old)", "CUBE (district, old)")
+SETS = SQL.replace("ROLLUP (district, old)", "GROUPING SETS ((district, old), (old), (old))")
+
+
+@pytest.mark.parametrize(
+    ("sql", "levels"), [(CUBE, ((0, 1), (0,), (1,), ())), (SETS, ((0, 1), (1,))), (SQL, ((0, 1), (0,), ()))]
+)
+def test_every_set_of_keys_is_a_level_with_the_values_of_a_question_of_its_own(sql, levels):
+    plan, found = answered(sql, world.NoNoise())
+    assert plan.levels == levels
+    keys = ("district", "age > 40")
+    for level in levels:
+        kept = [f"{keys[place]} AS k{place}" for place in level]
+        shown = ", ".join([*kept, "COUNT(*) AS n, SUM(cost) AS cost, AVG(age) AS age"])
+        apart = f"SELECT {shown} FROM visits WHERE district IS NOT NULL"
+        apart += f" GROUP BY {', '.join(str(i + 1) for i in range(len(level)))}" if level else ""
+        _, alone = answered(apart, world.NoNoise())
+        own = [
+            row
+            for row in found.answer.rows
+            if [row[place] == TOTAL for place in (0, 1)] == [place not in level for place in (0, 1)]
+        ]
+        assert [tuple(row[place] for place in level) + row[2:] for row in own] == list(alone.answer.rows)
+    flat = world.plan(sql[: sql.index("GROUP BY")] + "GROUP BY 1, 2")
+    for one, other in zip(plan.statistics, flat.statistics, strict=True):
+        assert one.statistic.sensitivity_squared == len(levels) * other.statistic.sensitivity_squared
+    _, noisy = answered(sql)
+    verify_measured(plan, noisy.answer.to_record(), noisy.sealed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tables(), st.sampled_from(["CUBE (u, d)", "GROUPING SETS ((d), (d, u), ())", "CUBE (d, u, o)"]), st.integers(1, 4)
+)
+def test_no_unit_moves_all_levels_together_further_than_claimed(rows, grouping, most):
+    sql = (
+        "SELECT COALESCE(urgent, FALSE) AS u, COALESCE(district, 'none') AS d, age > 40 AS o, COUNT(*) AS n, "
+        f"SUM(delta) AS s FROM visits GROUP BY {grouping}"
+    )
+    if " o" not in grouping:
+        sql = sql.replace("age > 40 AS o, ", "")
+    plan = world.plan(sql, world.describe(rows=most, groups=most))
+
+    def levels(kept):
+        return with_totals(run_plan(plan, [world.table(kept)], engine=ENGINE).cells, plan.levels)
+
+    whole = levels(rows)
+    assert set(whole) <= set(public_keys(plan))
+    for unit in {row["_unit"] for row in rows}:
+        rest = levels([row for row in rows if row["_unit"] != unit])
+        for index, planned in enumerate(plan.statistics):
+            moved = sum((whole[key][index] - rest.get(key, (0, 0))[index]) ** 2 for key in whole)
+            assert moved <= planned.statistic.sensitivity_squared
 
 
 def test_suppression_hides_cells_and_leaves_the_others():

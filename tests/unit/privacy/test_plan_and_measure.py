@@ -121,10 +121,10 @@ def test_scales_are_rounded_up_and_the_shares_never_exceed_the_loss():
         assert Fraction(gaussian_measurement(float(planned.sigma)).map(sqrt_up(Fraction(square)))) <= planned.rho
         assert planned.sigma**2 * 2 * planned.rho <= square * Fraction(1_000_001, 1_000_000)
     first, threshold = plan.statistics[0], plan.threshold
-    rho, delta = threshold_measurement(float(first.sigma), threshold.value).map((2, 2, 1))
+    rho, delta = threshold_measurement(float(first.sigma), threshold.value - 1).map((2, 2, 1))
     assert rho <= first.rho
     assert delta <= plan.loss.delta
-    _, looser = threshold_measurement(float(first.sigma), threshold.value - 1).map((2, 2, 1))
+    _, looser = threshold_measurement(float(first.sigma), threshold.value - 2).map((2, 2, 1))
     assert looser > plan.loss.delta
 
 

@@ -1,14 +1,16 @@
 """Quantiles are read from the counts that fit the whole noisy tree best: beside least squares by linear algebra."""
 
 from fractions import Fraction
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.privacy.histogram import BRANCHING, Tree, level_counts, tree_counts
-from sandbox.privacy.quantile import QuantilePlacer, excess_variances, fitted_leaves, scale_of
+from sandbox.privacy import quantile
+from sandbox.privacy.histogram import BRANCHING, Tree, level_counts, levels_of, tree_counts
+from sandbox.privacy.quantile import Placed, QuantilePlacer, excess_variances, fitted_leaves, scale_of
 
 Z = Fraction(196, 100)
 
@@ -55,7 +57,22 @@ def test_the_variance_of_what_is_read_is_that_of_least_squares(levels, fraction)
 def test_counts_that_agree_already_stay_exactly(leaves):
     levels = tree_counts(leaves)
     padded = [*leaves, *([0] * (BRANCHING ** len(levels) - len(leaves)))]
-    assert fitted_leaves(levels) == [scale_of(len(levels)) * leaf for leaf in padded]
+    assert fitted_leaves(levels).tolist() == [scale_of(len(levels)) * leaf for leaf in padded]
+
+
+@given(st.lists(st.integers(-(10**6), 10**6), min_size=84, max_size=84), st.fractions(0, 1, max_denominator=50))
+def test_64_bits_and_python_integers_give_the_same(noisy, fraction):
+    placer = QuantilePlacer(tree(3, 50), fraction, [Fraction(10**5)] * 84, Z)
+    short = placer.place(noisy)
+    with patch.object(quantile, "_WHOLE", 0):
+        assert placer.place(noisy) == short
+
+
+@pytest.mark.parametrize("largest", [2**40, 2**62, 10**40])
+def test_counts_beyond_64_bits_are_fitted_as_well(largest):
+    noisy = [largest, 0, 0, 0, *[largest // 4] * 4, *[0] * 12]
+    leaves = fitted_leaves([noisy[:4], noisy[4:]])
+    assert leaves.tolist() == [scale_of(2) * each for each in noisy[4:]]
 
 
 def test_fitting_takes_a_third_of_the_error_and_more_in_the_middle():
@@ -89,8 +106,44 @@ def test_without_noise_the_place_is_the_quantile_and_the_interval_is_as_wide_as_
     assert QuantilePlacer(tree(2, 13), Fraction(1, 2), [Fraction(10**9)] * 20, Z).place(noisy).upper == 12
 
 
-@given(st.lists(st.integers(-300, 300), min_size=84, max_size=84), st.fractions(0, 1, max_denominator=50))
-def test_the_interval_holds_the_value_and_stays_in_the_public_range(noisy, fraction):
-    placed = QuantilePlacer(tree(3, 50), fraction, [Fraction(20)] * 84, Z).place(noisy)
+def place_plainly(tree, fraction, noisy, sigma, z):
+    """Place a quantile as the docstring says: leaf by leaf, in exact fractions."""
+    levels = [noisy[start : start + BRANCHING**level] for level, start in enumerate(tree.starts, start=1)]
+    leaves = [Fraction(leaf, scale_of(len(levels))) for leaf in fitted_leaves(levels).tolist()]
+    total = sum(leaves)
+    if total <= 0:
+        return None
+    above = [sum(leaves[:end]) - fraction * total for end in [*range(tree.leaves), len(leaves)]]
+    found, below = excess_variances(len(levels), fraction)
+    limits = [Fraction(v, below) * (z * sigma) ** 2 for v in [*found[: tree.leaves], found[-1]]]
+    over = [e > 1 and (e - 1) ** 2 > limit for e, limit in zip(above, limits, strict=True)]
+    under = [e < -1 and (e + 1) ** 2 > limit for e, limit in zip(above, limits, strict=True)]
+    possible = [i for i in range(tree.leaves) if not over[i] and not under[i + 1]]
+    place = min(sum(e < 0 for e in above[1:-1]), tree.leaves - 1)
+    share = Fraction(1, 2)
+    if above[place] < 0 < above[place + 1]:
+        share = -above[place] / (above[place + 1] - above[place])
+    amount = tree.lower + place * tree.width + share * (tree.width - 1)
+    ends = min([*possible, place]), max([*possible, place])
+    highest = min(tree.lower + (ends[1] + 1) * tree.width - 1, tree.upper)
+    return Placed(min(amount, Fraction(tree.upper)), Fraction(tree.lower + ends[0] * tree.width), Fraction(highest))
+
+
+@given(st.data())
+def test_a_quantile_is_placed_where_one_finds_it_leaf_by_leaf(data):
+    leaves = data.draw(st.integers(1, 70))
+    levels, before = levels_of(leaves), data.draw(st.integers(0, 3))
+    starts = tuple(before + sum(BRANCHING**each for each in range(1, level)) for level in range(1, levels + 1))
+    lower, width = data.draw(st.integers(-1000, 1000)), data.draw(st.integers(1, 5))
+    upper = lower + leaves * width - data.draw(st.integers(1, width))
+    tree = Tree(starts, leaves, lower, upper, width, Fraction(1, 100))
+    count = starts[-1] + BRANCHING**levels
+    size = data.draw(st.sampled_from([3, 1000, 2**40, 2**58, 2**63]))
+    noisy = data.draw(st.lists(st.integers(-size, size), min_size=count, max_size=count))
+    noisy[starts[0]] += data.draw(st.sampled_from([0, size]))
+    sigma = data.draw(st.sampled_from([Fraction(0), Fraction(1, 3), Fraction(87, 8), Fraction(2**50), Fraction(2**70)]))
+    fraction = data.draw(st.fractions(0, 1, max_denominator=1000))
+    placed = QuantilePlacer(tree, fraction, [sigma] * count, Z).place(noisy)
+    assert placed == place_plainly(tree, fraction, noisy, sigma, Z)
     if placed is not None:
-        assert 0 <= placed.lower <= placed.amount <= placed.upper <= 49
+        assert lower <= placed.lower <= placed.amount <= placed.upper <= upper

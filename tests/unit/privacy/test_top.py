@@ -7,7 +7,7 @@ import pytest
 
 from sandbox.compute.noise_pool import ThreadedNoise
 from sandbox.compute.run import open_engine, run_plan
-from sandbox.errors import BoundError, QueryError, ReplayMismatchError
+from sandbox.errors import BoundError, PrivacyError, QueryError, ReplayMismatchError
 from sandbox.model.loss import PrivacyLoss
 from sandbox.privacy.fit import check_choice
 from sandbox.privacy.measure import measure, verify_measured
@@ -67,8 +67,9 @@ def test_a_choice_without_loss_is_refused():
 
 
 def test_noise_for_less_than_the_claim_does_not_pass_the_map():
-    with pytest.raises(AssertionError):
+    with pytest.raises(PrivacyError, match="too little for its share") as raised:
         OpenDpNoise().top([1, 2], count=1, scale=top_scale(1, Fraction(1)) / 2, rho=Fraction(1))
+    assert raised.value.code == "privacy.guard"
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,13 @@ import dataclasses
 import pytest
 
 from sandbox.errors import ReplayMismatchError
+from sandbox.jobs import blocks
+from sandbox.jobs.blocks import control_ms
 from sandbox.privacy.blocks_measure import NOT_WATCHED, Pace, measure_blocks, verify_blocks
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.runtime.host.blocks import HANDOVER_S, ROUND_SLOTS, BlockWork
 from sandbox.runtime.host.guests import GuestHost
+from sandbox.runtime.host.libraries import Libraries
 from tests.support import blocks_world as world
 
 HONEST = "def block(rows):\n    return 0.25\n"
@@ -56,6 +59,30 @@ def test_controls_stand_around_every_round(host):
     run = host.watch_blocks(work, control(lanes=1, wall_s=0.1))
     assert len(run.vectors) == 2 * ROUND_SLOTS + 1
     assert run.controls == 4
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "libraries", "allowed"),
+    [
+        (25, Libraries.PLAIN, 15),
+        (25, Libraries.SCIENCE, 25),
+        (40, Libraries.SCIENCE, 30),
+        (100, Libraries.PLAIN, 50),
+        (100, Libraries.SCIENCE, 50),
+        (10, Libraries.PLAIN, 10),
+    ],
+)
+def test_a_control_has_the_time_that_its_kind_of_guest_takes_to_start(milliseconds, libraries, allowed):
+    assert control_ms(milliseconds, libraries) == allowed
+
+
+@pytest.mark.isolation
+def test_the_controls_of_a_program_with_models_start_as_its_blocks_do():
+    question = dataclasses.replace(
+        world.plan().question, program="import sklearn\ndef block(rows):\n    return 0\n", milliseconds=40
+    )
+    control = blocks._control(dataclasses.replace(world.plan(), question=question))
+    assert (control.libraries, control.wall_s) == (Libraries.SCIENCE, 0.03)
 
 
 def test_the_planned_time_counts_the_controls():

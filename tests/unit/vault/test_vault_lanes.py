@@ -30,9 +30,12 @@ def there_and_back(tools: SimpleNamespace) -> Trip:
         units = pa.array(range(len(values)), pa.int64())
         batch = pa.RecordBatch.from_arrays([units, array], schema=batch_schema(described))
         rows = packing.pack(batch, np.arange(len(values), dtype=np.uint64))
-        backwards = rows.take(np.arange(len(values))[::-1].copy())
-        unpacked = Unpacked(packing, len(values))
-        unpacked.put(backwards, np.ones(len(values), np.int32))
+        order = np.arange(len(values))[::-1].copy()
+        backwards = rows.take(order)
+        unpacked = Unpacked(packing, len(values) + 1, len(values) + 1)
+        for _ in range(2):  # it serves for one partition after the other
+            unpacked.clear()
+            unpacked.put(rows, order, np.ones(len(values), np.int32))
         assert unpacked.units.tolist() == list(range(len(values)))[::-1]
         found = unpacked.column(0)
         assert found.cast(array.type).to_pylist() == packing.values(backwards, 0).to_pylist() == values[::-1]

@@ -68,7 +68,8 @@ def test_chunks_are_few_and_even(rows: int, limit: int, chunks: tuple[int, ...])
 @pytest.mark.parametrize(
     ("name", "values", "encoding"),
     [
-        ("cost", pa.array(np.random.default_rng(1).integers(0, 10**9, 100_000)), "BYTE_STREAM_SPLIT"),
+        ("cost", pa.array(np.random.default_rng(1).integers(0, 10**6, 100_000)), "BYTE_STREAM_SPLIT"),
+        ("noise", pa.array(np.random.default_rng(1).integers(0, 10**9, 100_000)), "PLAIN"),
         ("day", pa.array(np.arange(70_000, dtype="i4")).cast(pa.date32()), "BYTE_STREAM_SPLIT"),
         ("far", pa.array(np.random.default_rng(1).integers(0, 2**40, 100_000)), "BYTE_STREAM_SPLIT"),
         ("age", pa.array(np.arange(100_000) % 100), "BYTE_STREAM_SPLIT"),
@@ -83,11 +84,17 @@ def test_a_column_is_encoded_for_what_it_holds(name: str, values: pa.Array, enco
     found = file.metadata.row_group(0).column(0)
     assert encoding in found.encodings
     assert file.metadata.num_row_groups == 1
-    assert found.compression.startswith("LZ4")
+    assert found.compression.startswith("UNCOMPRESSED" if name == "noise" else "LZ4")
     assert found.statistics is None
     stored = file.read().column(name).combine_chunks()
     assert stored.cast(values.type).equals(values)
-    assert (found.physical_type == "INT32") == (name in {"cost", "day", "age", "flag"})
+    assert (found.physical_type == "INT32") == (name in {"cost", "noise", "day", "age", "flag"})
+
+
+@pytest.mark.parametrize("values", COLUMNS, ids=lambda values: f"{values.type}-{len(values)}")
+def test_only_a_column_with_missing_values_stores_levels(values: pa.Array) -> None:
+    column = pq.ParquetFile(pa.BufferReader(encode_column("cost", values))).schema.column(0)
+    assert column.max_definition_level == bool(values.null_count)
 
 
 def test_only_64_bit_numbers_may_be_stored_in_32_bits(suite_name: SuiteName) -> None:
