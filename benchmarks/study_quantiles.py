@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from sandbox.privacy.chosen_quantile import SHARE, LeafChoice, choose_leaves
-from sandbox.privacy.histogram import Tree, level_counts, levels_of
+from sandbox.privacy.histogram import BRANCHING, Tree, levels_of, tree_counts
 from sandbox.privacy.mechanism import choice_scale, gaussian_sigma
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.quantile import QuantilePlacer
@@ -21,28 +21,32 @@ LEAVES, Z = 1024, Fraction(196, 100)
 NOISE = OpenDpNoise()
 
 
-def by_tree(counts, fraction, rho, rows, leaf=None):
-    """Return where the tree puts a quantile, or the leaf that was chosen, and the half-width of its interval."""
-    levels = levels_of(LEAVES)
-    sigma = gaussian_sigma(rows**2, rho / levels)
-    starts, noisy = [], []
-    for level in range(1, levels + 1):
-        starts.append(len(noisy))
-        exact = level_counts(counts, level)
-        noisy += NOISE.gaussian(exact, sigma=sigma, sensitivity_squared=rows**2, rho=rho / levels)
-    tree = Tree(tuple(starts), LEAVES, 0, LEAVES - 1, 1, Fraction(1))
-    placed = QuantilePlacer(tree, fraction, [sigma] * len(noisy), Z).place(noisy, leaf)
-    if placed is None:
-        return LEAVES / 2, LEAVES / 2
-    return float(placed.amount), float(placed.upper - placed.lower) / 2
+class NoisyTree:
+    """A tree over all bins at one loss, read again and again."""
+
+    def __init__(self, fraction, rho, rows):
+        levels = levels_of(LEAVES)
+        self.how = {"rho": rho / levels, "sensitivity_squared": rows**2, "sigma": gaussian_sigma(rows**2, rho / levels)}
+        starts = [sum(BRANCHING**level for level in range(1, before)) for before in range(1, levels + 1)]
+        tree = Tree(tuple(starts), LEAVES, 0, LEAVES - 1, 1, Fraction(1))
+        self.placer = QuantilePlacer(tree, fraction, [self.how["sigma"]] * (starts[-1] + BRANCHING**levels), Z)
+
+    def read(self, nodes, leaf=None):
+        """Return where the quantile lies, or the leaf that was chosen, and the half-width of its interval."""
+        placed = self.placer.place(NOISE.gaussian(nodes, **self.how), leaf)
+        if placed is None:
+            return LEAVES / 2, LEAVES / 2
+        return float(placed.amount), float(placed.upper - placed.lower) / 2
 
 
-def by_choice(counts, fraction, rho, rows):
-    """Return the chosen leaf and the half-width of its interval."""
+def both_ways(counts, fraction, rho, rows, runs):
+    """Return what `runs` releases give by the tree, and by the choice."""
     sensitivity = rows * max(fraction.numerator, fraction.denominator - fraction.numerator)
     choice = LeafChoice(fraction, LEAVES, sensitivity, rho * SHARE, choice_scale(sensitivity, rho * SHARE))
-    (leaf,) = choose_leaves(choice, [counts], NOISE)
-    return by_tree(counts, fraction, rho * (1 - SHARE), rows, leaf)
+    whole, rest = (NoisyTree(fraction, part, rows) for part in (rho, rho * (1 - SHARE)))
+    nodes = [node for level in tree_counts(counts) for node in level]
+    chosen = [rest.read(nodes, leaf) for leaf in choose_leaves(choice, [counts] * runs, NOISE)]
+    return [whole.read(nodes) for _ in range(runs)], chosen
 
 
 def rms(errors):
@@ -72,7 +76,7 @@ def main():
             truth = float(np.quantile(values, float(fraction)))
             for rho in (Fraction(1, 20), Fraction(1, 2)):
                 for rows in (1, 10):
-                    ways = [[way(counts, fraction, rho, rows) for _ in range(runs)] for way in (by_tree, by_choice)]
+                    ways = both_ways(counts, fraction, rho, rows, runs)
                     tree, chosen = (rms([amount - truth for amount, _ in way]) for way in ways)
                     halves = [float(np.median([half for _, half in way])) for way in ways]
                     ratio = tree / chosen if chosen else math.inf if tree else 1.0

@@ -166,11 +166,17 @@ def reach_of(choice: LeafChoice, alarm: Fraction) -> Fraction:
 
 def choice_notes(choice: LeafChoice) -> list[str]:
     """Return what is to be known about a chosen quantile; a function of public facts."""
-    rows = math.ceil(reach_of(choice, Fraction(1, 20)) / choice.fraction.denominator)
+    reach = reach_of(choice, Fraction(1, 20)) / choice.fraction.denominator
+    rows = math.ceil(reach)
+    enough = math.ceil(reach / min(choice.fraction, 1 - choice.fraction))
     return [
         (
             f"the value is chosen by report-noisy-max among {choice.leaves} public bins, for half of the loss: in each "
             f"group, in 19 of 20 answers, at most {rows} rows lie between the chosen bin and that of the wanted rank"
+        ),
+        (
+            f"a group of fewer than {enough} rows has less on one side of that rank, where the value may lie anywhere: "
+            "read from the tree, without the setting, it may err less"
         ),
         (
             "its interval and standard error are those of the noisy tree, for the other half of the loss: the value is "

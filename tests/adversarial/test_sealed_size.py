@@ -35,6 +35,7 @@ def secret(plan, units, noise):
         f"SELECT SUM({BIG}) AS s FROM visits",
         f"SELECT district, AVG({BIG}) AS s, STDDEV({BIG} / 1000000) AS d FROM visits GROUP BY district",
         f"SELECT MEDIAN({BIG}) AS m, COUNT(DISTINCT age) AS n FROM visits",
+        f"SELECT MEDIAN({BIG}) AS m FROM visits SETTINGS quantile = 'noisy_max'",
         f"SELECT SUM(LEAST({BIG}, 99999999)) AS s FROM visits SETTINGS bounding = 'rescale'",
     ],
 )

@@ -24,6 +24,7 @@ from sandbox.privacy.mechanism import choice_measurement, choice_scale
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.parse import parse_select
 from sandbox.privacy.quote import quote_plan
+from tests.support import join_world as joins
 from tests.support import privacy_world as world
 
 ENGINE = open_engine(1)
@@ -222,6 +223,16 @@ def test_tables_that_protect_two_kinds_and_exchanged_rows_are_refused():
     assert "read from a noisy tree" in raised.value.hint
 
 
+def test_a_join_is_chosen_from_as_many_rows_as_its_bound_and_a_left_join_of_two_datasets_is_refused():
+    sql = "SELECT MEDIAN(v.age) AS m FROM visits v {} claims c ON v.patient = c.insured" + SETTING
+    assert joins.plan(sql.format("JOIN")).leaf_choice.sensitivity == 3
+    own = "SELECT MEDIAN(w.age) AS m FROM visits v LEFT JOIN visits w USING (patient)" + SETTING
+    assert joins.plan(own).leaf_choice.sensitivity == joins.plan(own).bound.rows
+    with pytest.raises(QueryError, match="is not for a LEFT JOIN of two datasets") as raised:
+        joins.plan(sql.format("LEFT JOIN"))
+    assert raised.value.code == "input.query.quantile"
+
+
 @pytest.mark.parametrize("value", ["'best'", "TRUE", "0.5"])
 def test_the_setting_has_one_value(value):
     with pytest.raises(QueryError) as raised:
@@ -297,6 +308,7 @@ def test_quote_and_answer_say_how_the_value_was_chosen_and_how_far_its_rank_may_
         said = " ".join(notes)
         assert "chosen by report-noisy-max among 121 public bins, for half of the loss" in said
         assert f"in 19 of 20 answers, at most {rows} rows lie between" in said
+        assert f"a group of fewer than {2 * rows - 1} rows has less on one side of that rank" in said
         assert "those of the noisy tree" in said
     assert quote.statistics[0].mechanism == "report-noisy-max beside a noisy tree"
     assert quote.statistics[0].half_width_95 > 0
