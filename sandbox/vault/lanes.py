@@ -1,10 +1,9 @@
 """Rows packed narrow for the way from a source to their partitions.
 
 Sealing moves each row twice: into a bucket, and into its place within the bucket.  What moves should be small and lie
-together, so a row is packed into a few words: its unit, half of its unit's hash, and a code for each column.  A number
-is counted from its column's public lower bound in as few bytes as the public bounds allow; text of few values becomes a
-number in a dictionary of the column's own.  How wide a packed row is depends on the description alone.  What has no
-bounds, or text of many values, travels beside the packed rows as Arrow holds it.
+together, so a row is packed into a few words: its unit, half of its unit's hash, and a code for each column: a number
+counted from its column's public lower bound, a place in a dictionary of its column's own texts.  How wide a packed row
+is depends on the description alone.  What has no bounds, or text of many values, travels beside as Arrow holds it.
 """
 
 from __future__ import annotations
@@ -394,8 +393,7 @@ def _number_lane(column: Column) -> Lane:
     arrow_type = type_for(column)
     if column.lower is None or column.upper is None:
         return ArrowLane(arrow_type)
-    is_date = column.kind is ColumnKind.DATE
-    step = Fraction(1) if is_date or column.resolution is None else column.resolution
+    step = Fraction(1) if column.kind is ColumnKind.DATE else column.resolution or Fraction(1)
     lowest, highest = floor(column.lower / step), ceil(column.upper / step)
     if highest < lowest or highest - lowest >= 2**32 - 1 or lowest <= -(2**63) or highest >= 2**63:
         return ArrowLane(arrow_type)
