@@ -261,7 +261,7 @@ def print_table(rows: int, repeats: int, folder: Path, *, with_peers: bool, enco
 
 
 def print_peers(faster: list[tuple[float, str]]) -> bool:
-    """Print how many times the best peer's time is ours, question by question, and hold the median question to its bar."""
+    """Print how many times as long the best peer takes, by question, and hold the median question to its bar."""
     if not faster:
         return True
     print("the best peer takes " + ", ".join(f"{times:.3g}x ({name})" for times, name in faster))
