@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandbox.compute.run import open_engine, run_plan
@@ -190,7 +190,7 @@ def test_every_set_of_keys_is_a_level_with_the_values_of_a_question_of_its_own(s
     verify_measured(plan, noisy.answer.to_record(), noisy.sealed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     tables(), st.sampled_from(["CUBE (u, d)", "GROUPING SETS ((d), (d, u), ())", "CUBE (d, u, o)"]), st.integers(1, 4)
 )
