@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ import rfc8785
 from sandbox.errors import CanonicalError
 
 _HINT = "write it with the project's own `canonical_bytes`"
+_TEXT = frozenset({str})
 # A character from the surrogates on, in a string of JSON that a colon follows, which is a key.
 _KEY_ABOVE = re.compile(r'[\ud800-\U0010ffff](?:[^"\\]|\\.)*":')
 
@@ -134,21 +134,24 @@ def _check(value: object, *, floats: bool) -> None:
 
 def _is_plain(value: object, *, floats: bool) -> bool:
     """Return quickly whether a value may be written; `_check_plain` says where one may not."""
-    kind = type(value)
-    if kind is str or value is None or kind is bool:
-        return True
-    if kind is int:
-        return -(2**53) < value < 2**53  # type: ignore[operator]  # an int
-    if kind is list or kind is tuple:
-        return _are_plain(value, floats=floats)  # type: ignore[arg-type]  # a list
-    if kind is dict:
-        keys, inner = value.keys(), value.values()  # type: ignore[attr-defined]  # a dict
-        return {type(key) for key in keys} <= {str} and _are_plain(inner, floats=floats)
-    return kind is float and floats and math.isfinite(value)  # type: ignore[arg-type]  # a float
-
-
-def _are_plain(values: Iterable[object], *, floats: bool) -> bool:
-    return all(type(value) is str or _is_plain(value, floats=floats) for value in values)
+    left = [value]
+    while left:
+        item = left.pop()
+        kind = type(item)
+        if kind is str or item is None or kind is bool:
+            continue
+        if kind is int:
+            if not -(2**53) < item < 2**53:  # type: ignore[operator]  # an int
+                return False
+        elif kind is dict:
+            if not _TEXT.issuperset(map(type, item)):  # type: ignore[call-overload]  # a dict
+                return False
+            left += item.values()  # type: ignore[attr-defined]  # a dict
+        elif kind is list or kind is tuple:
+            left += item  # type: ignore[arg-type]  # a list
+        elif kind is not float or not floats or not math.isfinite(item):  # type: ignore[arg-type]  # a float
+            return False
+    return True
 
 
 def _check_plain(value: object, *, path: str, floats: bool) -> None:
