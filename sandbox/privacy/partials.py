@@ -71,4 +71,6 @@ def add_partials(plan: Digest, parts: Iterable[Iterable[tuple[Key, tuple[int, ..
 
 
 def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    if len(one) == len(other) == 1:
+        return (one[0] + other[0],)
     return tuple(a + b for a, b in zip(one, other, strict=True))
