@@ -32,7 +32,8 @@ def needles():
     found = {MARKER, "unique-illness", "secret_note,"}
     for row in rows():
         found |= {row["patient"], row["secret_note"]}
-    found |= {f"{row['days']},{row['cost']}" for row in rows()}
+    # With the word before them: numbers alone, as in `12,7.43`, may stand side by side in a released answer by chance.
+    found |= {f"{row['reason']},{row['days']},{row['cost']}" for row in rows()}
     return {needle.encode() for needle in found}
 
 

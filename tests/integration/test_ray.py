@@ -96,7 +96,7 @@ def test_a_job_on_a_cluster_without_walls_is_refused_before_anything_is_reserved
     with pytest.raises(IsolationError, match="without its token or TLS") as raised:
         world.run()
     assert raised.value.code == "isolation.cluster"
-    assert kinds(world, before) == ["job.submitted", "job.decided", "job.refused"]
+    assert kinds(world, before) == ["job.submitted", "job.refused"]
     assert last(world, EntryKind.JOB_REFUSED)["stage"] == "pool"
 
 

@@ -163,7 +163,7 @@ def model_cost(kind: str, loss: PrivacyLoss, times: int = 1) -> tuple[Fraction, 
     for question in ask.questions:
         plan = plan_query(check_question(question, ask.tables), question.loss)
         loose = plan_query(check_question(question, {"visits": loosened}), question.loss)
-        asked = dataclasses.replace(plan, sql=loose.sql)
+        asked = dataclasses.replace(plan, sql=loose.sql, layout=loose.layout)
         # Rows and units are kept by what the unit holds alone, so it moves an empty table as far as any other.
         nobody, *each = (run_plan(asked, [rows], engine=audit.engine()) for rows in (PEOPLE.slice(0, 0), *tables))
         found = [cost + audit.cost_of(asked, nobody, one) for cost, one in zip(found, each, strict=True)]
