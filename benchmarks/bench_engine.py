@@ -257,7 +257,8 @@ def print_table(rows: int, repeats: int, folder: Path, *, with_peers: bool, enco
         every = every and all(bar.ratio(times) <= bar.factor for bar in bars)
         cells = "".join(f"{times[name]:10.4f}" if name in times else f"{'-':>10}" for name in names)
         print(f"{row.name:36}{cells}  {'; '.join(bar.shown(times) for bar in bars)}", flush=True)
-    return every and print_peers(faster)
+    held = print_peers(faster)
+    return every and held
 
 
 def print_peers(faster: list[tuple[float, str]]) -> bool:
