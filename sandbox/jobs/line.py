@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from sandbox.errors import AuthenticationError, GateError, SaggarError
 from sandbox.jobs.admit import admit, refused_at, reserve
@@ -21,7 +21,7 @@ from sandbox.jobs.measuring import FailedAfterOpenError, log_opening, measure_jo
 from sandbox.jobs.publishing import publish, publish_reservation
 from sandbox.jobs.recover import post_everything
 from sandbox.jobs.settling import pad_duration, release, settle, settle_failed
-from sandbox.jobs.stages import Gated, Released, Reserved, SignedJob
+from sandbox.jobs.stages import Gated, Released, Reserved, SignedJob, Submitted
 from sandbox.jobs.submit import check_submitter, submit
 from sandbox.model.job import JobKind, JobState
 
@@ -51,6 +51,14 @@ def run_job(
     if known is not None and known.state is JobState.RELEASED:
         _check_owner(engine, signed, known.submitter)
         return release(engine, job)
+    with ExitStack() as ending:
+        return _run_new(engine, signed, cancel, progress, ending)
+
+
+def _run_new(
+    engine: Engine, signed: SignedJob, cancel: threading.Event | None, progress: Progress, ending: ExitStack
+) -> Released:
+    """Run the line of a job that has no release yet; `ending` closes what was begun for it and not needed."""
     try:
         progress("submit 提交")
         submitted = submit(engine, signed)
@@ -61,8 +69,7 @@ def run_job(
         progress("reserve 预留")
         reserved = reserve(engine, admitted)
         if submitted.spec.kind is JobKind.PYTHON:
-            with suppress(SaggarError):  # whoever needs the process meets it again
-                engine.guests().begin_process(submitted.code)
+            _begin_process(engine, submitted, ending)
         publish_reservation(engine, submitted.job)
     except SaggarError:
         _publish_ending(engine)
@@ -73,6 +80,14 @@ def run_job(
     settled = settle(engine, gated)
     progress("release 出窑")
     return release(engine, settled.job)
+
+
+def _begin_process(engine: Engine, submitted: Submitted, ending: ExitStack) -> None:
+    """Start a program's process while the witness is asked; one that the job never came to ends with the job."""
+    guests = engine.guests()
+    ending.callback(guests.end_begun)
+    with suppress(SaggarError):  # Whoever needs the process meets it again.
+        guests.begin_process(submitted.code)
 
 
 def _publish_ending(engine: Engine) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from sandbox.errors import ConsistencyError, DeniedError, GateError, SaggarError, WitnessError
 from sandbox.jobs.export import export_bundle
+from sandbox.jobs.line import run_job
 from sandbox.model.entry import EntryKind
 from sandbox.model.job import JobState
 from sandbox.model.keys import Role
@@ -62,6 +63,15 @@ def test_while_the_witness_is_away_no_data_is_opened_and_nothing_is_spent(world,
     assert world.run(job, code, nonce="again").raw
     with world.engine() as engine:
         check_log(engine)
+
+
+def test_a_program_whose_reservation_is_not_cosigned_leaves_no_process(world):
+    """A past leak: the process that was begun while the witness was asked waited for the next job."""
+    (world.state / "witness" / "witness.key").unlink()
+    with world.engine() as engine:
+        with pytest.raises(WitnessError):
+            run_job(engine, world.signed(engine, PYTHON_JOB, PROGRAM))
+        assert engine.guests().memory_bytes() == ()
 
 
 def test_when_the_witness_goes_after_data_was_opened_nothing_leaves_and_later_it_leaves_for_nothing(

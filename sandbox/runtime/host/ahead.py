@@ -66,12 +66,16 @@ class Ahead:
             self._discard(zygote, worker)
         return None
 
-    def close(self) -> None:
-        """Wait for what was begun, and end what nobody took."""
-        self._threads.shutdown()
+    def end_process(self) -> None:
+        """End the process that was begun and that nobody took, if there is one."""
         with self._lock:
             begun, self._process = self._process, None
         self._end(begun)
+
+    def close(self) -> None:
+        """Wait for what was begun, and end what nobody took."""
+        self._threads.shutdown()
+        self.end_process()
 
     def _end(self, begun: tuple[ZygoteProcess, Future[Worker]] | None) -> None:
         if begun is not None:

@@ -154,6 +154,10 @@ class GuestHost:
         zygote = self._zygotes.get(Purpose.PROGRAMS, libraries_of(source))
         self._ahead.begin_process(zygote, lambda ready: self._spawn(ready, DEFAULT_LIMITS))
 
+    def end_begun(self) -> None:
+        """End the process that was begun and that no `run` has taken; does nothing if there is none."""
+        self._ahead.end_process()
+
     def check(self, source: str, *, entry: str = "analyze") -> tuple[dict[str, Any], ...]:
         """Compile a program behind the walls, without running it.
 

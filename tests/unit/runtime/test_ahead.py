@@ -97,3 +97,13 @@ def test_a_process_that_was_begun_stands_still_while_programs_are_frozen(host):
     with host.frozen():
         assert live(host)
     assert run(host).status == "ok"
+
+
+def test_a_process_that_is_not_needed_after_all_ends(host):
+    host.end_begun()
+    host.begin_process(HONEST)
+    begun = wait_for_process(host)
+    host.end_begun()
+    assert begun.has_ended(10)
+    assert live(host) == {}
+    assert run(host).status == "ok"

@@ -78,6 +78,14 @@ def killed(host):
     return host.run(Program(PROGRAMS[3], {}, bytes(32)), answer, limits=LIMITS)
 
 
+def ahead(host, number):
+    """Run a program in a process that was begun before; every third time in another, and the first is given up."""
+    host.begin_process(PROGRAMS[0])
+    if number % 3 == 0:
+        host.end_begun()
+    return host.run(Program(PROGRAMS[0], {}, bytes(32)), lambda _: REFUSE)
+
+
 def run_many(jobs):
     rows = world.units(8)
     others = left_behind(None)[1]  # a zygote that other tests share may stand beside ours
@@ -98,6 +106,8 @@ def run_many(jobs):
                 case kind:
                     outcome = host.run(Program(PROGRAMS[kind], {}, bytes(32)), lambda _: REFUSE, limits=LIMITS)
             ended[outcome.status] += 1
+            if number % 7 == 0:
+                ended[ahead(host, number).status] += 1
             if number % 20 == 0:
                 host.run_blocks(block if number % 40 else bad)
         assert {"ok", "program_error", "limit", "killed"} <= ended.keys()
