@@ -3,14 +3,12 @@
 import pytest
 
 from sandbox.errors import QueryError
-from sandbox.jobs.export import export_bundle
 from sandbox.jobs.quoting import quote_job
-from sandbox.jobs.replay import replay_bundle
 from sandbox.jobs.specify import specify
 from sandbox.model.keys import Role
 from sandbox.model.load_job import load_job
-from sandbox.service.compose import unlock_named
-from tests.conftest import PASSPHRASE, SQL_JOB
+from tests.conftest import SQL_JOB
+from tests.support.line_world import replayed
 
 CHOSEN = "SELECT district, MEDIAN(cost) AS m FROM visits GROUP BY district SETTINGS quantile = 'noisy_max'"
 
@@ -33,12 +31,7 @@ def test_a_median_is_quoted_chosen_and_an_auditor_replays_the_choice(world):
     for low, row, high in zip(answer["lower"], answer["rows"], answer["upper"], strict=True):
         assert row[1] is None or low[1] <= row[1] <= high[1]
     assert any(row[1] is not None for row in answer["rows"])
-    with world.engine() as engine:
-        taker = next(key for key in engine.state().keys.values() if key.name == "auditor")
-        bundle = export_bundle(engine, by=taker.key_id)
-    findings = replay_bundle(bundle, level=3, auditor=unlock_named(world.state, "auditor", PASSPHRASE))
-    verdicts = [finding.verdict for finding in findings if finding.level == 3]
-    assert any("exact integers plus noise that fits" in verdict for verdict in verdicts)
+    assert any("exact integers plus noise that fits" in verdict for verdict in replayed(world))
 
 
 def test_another_shape_is_refused_before_anything_is_spent(world):

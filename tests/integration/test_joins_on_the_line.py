@@ -9,10 +9,8 @@ import pytest
 from sandbox.crypto.tokens import Tokeniser
 from sandbox.errors import BudgetExhaustedError, DeniedError, InputError, KeyUnavailableError, QueryError
 from sandbox.jobs.destroy import destroy
-from sandbox.jobs.export import export_bundle
 from sandbox.jobs.quoting import quote_job
 from sandbox.jobs.rehearse import rehearse_job
-from sandbox.jobs.replay import replay_bundle
 from sandbox.jobs.specify import specify
 from sandbox.model.entry import EntryKind
 from sandbox.model.keys import Role
@@ -23,7 +21,7 @@ from sandbox.service.compose import unlock_named
 from sandbox.vault.unit_keys import unit_keys, unit_kinds
 from tests.conftest import PASSPHRASE, World, clinic_rows, copy_world
 from tests.support.joint_world import INSURANCE, JOB, SQL, add_dataset, claim_rows, make_joint
-from tests.support.line_world import check_books, kinds, last, posted
+from tests.support.line_world import check_books, kinds, last, posted, replayed
 
 ACCOUNTS = (
     "agreement:joint/clinic",
@@ -89,11 +87,7 @@ def test_a_join_charges_all_four_accounts_opens_only_its_columns_and_replays(joi
         assert exact * 0.6 - 40 < people[district] < exact + 40
     with joint.records() as records:
         check_books(records.state())
-    with joint.engine() as engine:
-        auditor = unlock_named(joint.state, "auditor", PASSPHRASE)
-        bundle = export_bundle(engine, by=auditor.public.key_id)
-    findings = replay_bundle(bundle, level=3, auditor=auditor)
-    assert any("1 answers are exact integers" in finding.verdict for finding in findings)
+    assert any("1 answers are exact integers" in verdict for verdict in replayed(joint))
 
 
 def test_a_join_is_refused_whole_when_one_of_its_accounts_is_used_up(joint: World) -> None:

@@ -3,10 +3,8 @@
 import pytest
 
 from sandbox.errors import QueryError
-from sandbox.jobs.export import export_bundle
-from sandbox.jobs.replay import replay_bundle
-from sandbox.service.compose import unlock_named
-from tests.conftest import PASSPHRASE, SQL_JOB
+from tests.conftest import SQL_JOB
+from tests.support.line_world import replayed
 
 TOP = (
     "SELECT district, COUNT(DISTINCT patient) AS n FROM visits GROUP BY district ORDER BY n DESC LIMIT 2 "
@@ -21,12 +19,7 @@ def test_the_first_groups_are_released_and_an_auditor_replays_the_choice(world):
     assert answer["rows"][0][0] == "north"
     assert len(answer["rows"]) == 2
     assert any("report-noisy-max" in note for note in answer["notes"])
-    with world.engine() as engine:
-        taker = next(key for key in engine.state().keys.values() if key.name == "auditor")
-        bundle = export_bundle(engine, by=taker.key_id)
-    findings = replay_bundle(bundle, level=3, auditor=unlock_named(world.state, "auditor", PASSPHRASE))
-    verdicts = [finding.verdict for finding in findings if finding.level == 3]
-    assert any("exact integers plus noise that fits" in verdict for verdict in verdicts)
+    assert any("exact integers plus noise that fits" in verdict for verdict in replayed(world))
 
 
 def test_another_shape_is_refused_before_anything_is_spent(world):

@@ -7,9 +7,7 @@ import pytest
 
 from sandbox.errors import BudgetExhaustedError, InputError, LedgerError, QueryError, VaultError
 from sandbox.jobs.destroy import destroy
-from sandbox.jobs.export import export_bundle
 from sandbox.jobs.quoting import quote_job
-from sandbox.jobs.replay import replay_bundle
 from sandbox.jobs.specify import specify
 from sandbox.model.entry import EntryKind
 from sandbox.model.keys import Role, SuiteName
@@ -20,7 +18,7 @@ from sandbox.service.compose import unlock_named
 from sandbox.vault.unit_keys import unit_kinds
 from tests.conftest import MARKER, PASSPHRASE, World, copy_world
 from tests.support.joint_world import add_agreement, add_dataset
-from tests.support.line_world import check_books, kinds, last, posted, saggar, size
+from tests.support.line_world import check_books, exported, kinds, last, posted, replayed, saggar, size
 from tests.support.two_unit_world import (
     ACCOUNTS,
     EMPLOYMENTS,
@@ -81,12 +79,8 @@ def test_an_answer_is_charged_to_both_kinds_and_replays(two: World) -> None:
     assert all(abs(rows[sector] - exact[sector]) < 120 for sector in exact)
     with two.records() as records:
         check_books(records.state())
-    with two.engine() as engine:
-        auditor = unlock_named(two.state, "auditor", PASSPHRASE)
-        bundle = export_bundle(engine, by=auditor.public.key_id)
-    findings = replay_bundle(bundle, level=3, auditor=auditor)
-    assert any("1 answers are exact integers" in finding.verdict for finding in findings)
-    assert MARKER.encode() not in b"".join(bundle.values())
+    assert any("1 answers are exact integers" in verdict for verdict in replayed(two))
+    assert MARKER.encode() not in b"".join(exported(two).values())
 
 
 @pytest.mark.parametrize(
@@ -100,11 +94,7 @@ def test_an_answer_is_charged_to_both_kinds_and_replays(two: World) -> None:
 def test_private_keys_rescaled_rows_and_a_table_with_itself_pay_for_both_kinds_and_replay(two: World, sql: str) -> None:
     two.run(JOB.replace("{rho: 0.1}", "{rho: 0.1, delta: 1e-7}"), sql)
     assert {posted(two, account).rho for account in ACCOUNTS} == {Fraction(1, 10)}
-    with two.engine() as engine:
-        auditor = unlock_named(two.state, "auditor", PASSPHRASE)
-        bundle = export_bundle(engine, by=auditor.public.key_id)
-    findings = replay_bundle(bundle, level=3, auditor=auditor)
-    assert any("1 answers are exact integers" in finding.verdict for finding in findings)
+    assert any("1 answers are exact integers" in verdict for verdict in replayed(two))
 
 
 def test_a_join_of_two_tables_of_both_kinds_is_charged_to_every_account_of_each(two: World) -> None:

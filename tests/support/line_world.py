@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sandbox.jobs.export import export_bundle
+from sandbox.jobs.replay import replay_bundle
 from sandbox.ledger.account import State
 from sandbox.ledger.verify import Trusted, verify_log
 from sandbox.model.entry import EntryKind
 from sandbox.model.job import JobState
 from sandbox.model.keys import Role
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
+from sandbox.service.compose import unlock_named
 
 ROOT = Path(__file__).parents[2]
 PASSPHRASE = "a test's passphrase"
@@ -133,6 +136,20 @@ def computed_on(world: Any, compute: Any, nonce: str) -> str:
         questions.measure = honest
     (digest,) = seen
     return digest
+
+
+def exported(world: Any) -> dict[str, bytes]:
+    """Return the bundle that the auditor takes away."""
+    auditor = unlock_named(world.state, "auditor", PASSPHRASE)
+    with world.engine() as engine:
+        return export_bundle(engine, by=auditor.public.key_id)
+
+
+def replayed(world: Any) -> list[str]:
+    """Return the verdicts of an auditor who replays everything at level 3, from a bundle alone."""
+    auditor = unlock_named(world.state, "auditor", PASSPHRASE)
+    findings = replay_bundle(exported(world), level=3, auditor=auditor)
+    return [finding.verdict for finding in findings if finding.level == 3]
 
 
 def files_below(directory: Path) -> dict[str, bytes]:
