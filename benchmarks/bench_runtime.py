@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import job_overhead
 from sandbox.runtime.block_image import BlockJob, ImageColumn, encode_image
 from sandbox.runtime.host import blocks
-from sandbox.runtime.host.guests import GuestHost, Program
+from sandbox.runtime.host.guests import GuestHost, Program, guest_memory_bytes
 from sandbox.runtime.host.zygote_process import ZygoteProcess
 from tests.conftest import PROGRAM, PYTHON_JOB, SQL, SQL_JOB, World, build_world
 
@@ -33,10 +33,11 @@ SCIENCE = (
     "from sklearn.linear_model import LinearRegression\ndef analyze(data):\n"
     "    return {'n': float(LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0]).coef_[0])}\n"
 )
+SPIN = "def analyze(data):\n    while True:\n        pass\n"
 NOTHING = "def analyze(data):\n    return {}\n"
 PLAIN_IMPORTS = "import numpy, pandas, pyarrow"
 PLAIN_JOB = f"{PLAIN_IMPORTS}; pandas.Series([1.0, 2.0]).mean()"
-START_BAR, OVERHEAD_BAR_MS, BLOCKS_BAR = 15, 100, 60
+START_BAR, OVERHEAD_BAR_MS, BLOCKS_BAR, CANCEL_BAR_MS = 15, 100, 60, 5000
 BLOCK = "def block(rows):\n    return {'m': rows['a'].mean(), 's': rows['b'].std()}\n"
 TEXT_BLOCK = "def block(rows):\n    return {'m': rows['a'].mean(), 's': (rows['t'] == 'north').mean()}\n"
 
@@ -200,6 +201,31 @@ def _processor_s(zygote: ZygoteProcess) -> float:
     return ticks / os.sysconf("SC_CLK_TCK") + time.process_time()
 
 
+def bench_cancelling(host: GuestHost, rounds: int = 10) -> bool:
+    """How long a program that spins goes on once it is cancelled; five seconds are promised."""
+    ended: list[float] = []
+    for _ in range(rounds):
+        cancel, since = threading.Event(), [0.0]
+
+        def stop(event: threading.Event = cancel, moment: list[float] = since) -> None:
+            moment[0] = time.perf_counter()
+            event.set()
+
+        threading.Timer(0.2, stop).start()
+        host.run(Program(SPIN, {}, bytes(32)), _no_answer, cancel=cancel)
+        ended.append((time.perf_counter() - since[0]) * 1000)
+    middle, worst = statistics.median(ended), max(ended)
+    held = worst <= CANCEL_BAR_MS
+    print(f"\na cancelled program is gone after {middle:.1f} ms, at most {worst:.1f}; bar 5 s: {verdict(held=held)}")
+    print(f"memory of a guest when it starts: {_guest_memory_mib():.0f} MiB")
+    return held
+
+
+def _guest_memory_mib() -> float:
+    with ZygoteProcess() as zygote:
+        return guest_memory_bytes(zygote) / 2**20
+
+
 def _no_answer(_: dict[str, Any]) -> dict[str, Any]:
     raise AssertionError("these programs ask nothing")
 
@@ -210,7 +236,7 @@ def main() -> int:
     print(f"processors {os.cpu_count()}, load {load:.1f}")
     with GuestHost() as host:
         print(f"level {host.report.level.name.lower()}, filter {host.report.filter_digest[:19]}")
-        held = [bench_start(host)]
+        held = [bench_start(host), bench_cancelling(host)]
     held.append(bench_blocks())
     with tempfile.TemporaryDirectory(dir=Path(__file__).parents[1]) as folder:
         held.append(bench_overhead(build_world(Path(folder))))

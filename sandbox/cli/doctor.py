@@ -27,12 +27,14 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     # Not a `GuestHost`: it refuses to start where the walls are too low, and that is what is to be reported.
     with closing(ZygoteProcess(GUEST_COMMAND)) as zygote:
         walls = zygote.report
+        guest = _guest_report(zygote)
     providers = provider_reports()
     state = _state_report()
     if as_json:
         print_json(
             {
                 "isolation": walls.to_record(),
+                "guest": guest,
                 "cryptography": [
                     {"primitive": p.primitive, "provider": p.provider, "held": p.held, "detail": p.detail}
                     for p in providers
@@ -42,20 +44,25 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             }
         )
     else:
-        _show(walls, providers, versions(), state)
+        _show(walls, guest, providers, versions(), state)
     if walls.level < Level.STANDARD or not all(
         any(p.held for p in providers if p.primitive == q.primitive) for q in providers
     ):
         raise SystemExit(8)
 
 
-def _show(walls: Any, providers: Any, known: dict[str, str], state: dict[str, str]) -> None:
+def _show(
+    walls: Any, guest: dict[str, int | None], providers: Any, known: dict[str, str], state: dict[str, str]
+) -> None:
     table = Table(title=f"walls around programs 隔离: {walls.level.name} (kernel {walls.kernel})", title_justify="left")
     for heading in ("layer 层", "held 有效", "tried 尝试"):
         table.add_column(heading)
     for layer in walls.layers:
         table.add_row(layer.name, "[green]yes[/]" if layer.held else "[red]no[/]", layer.detail)
     console.print(table)
+    taken, limit = guest["memory_bytes"], guest["memory_limit_bytes"]
+    size = "none starts here" if taken is None else f"{taken / 2**20:.0f} MiB when it starts"
+    console.print(f"memory of a program's process 程序进程内存: {size}; limit {(limit or 0) >> 20} MiB", soft_wrap=True)
     table = Table(title="cryptography 密码: official vectors at start", title_justify="left")
     for heading in ("primitive 算法", "provider 实现", "held 有效", "detail"):
         table.add_column(heading)
@@ -69,6 +76,18 @@ def _show(walls: Any, providers: Any, known: dict[str, str], state: dict[str, st
     console.print(table)
     console.print("versions 版本: " + ", ".join(f"{name} {number}" for name, number in known.items()))
     console.print("state 状态目录: " + "; ".join(f"{name}: {what}" for name, what in state.items()))
+
+
+def _guest_report(zygote: Any) -> dict[str, int | None]:
+    """Return what a program's process takes before it is told anything, and what it may take at most."""
+    from sandbox.errors import GuestFailedError
+    from sandbox.runtime.host.guests import DEFAULT_LIMITS, guest_memory_bytes
+
+    limit = DEFAULT_LIMITS.memory_bytes
+    try:
+        return {"memory_bytes": guest_memory_bytes(zygote), "memory_limit_bytes": limit}
+    except GuestFailedError:
+        return {"memory_bytes": None, "memory_limit_bytes": limit}
 
 
 def _state_report() -> dict[str, str]:

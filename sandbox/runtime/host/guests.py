@@ -317,6 +317,19 @@ class GuestHost:
         return zygote.reap(worker)
 
 
+def guest_memory_bytes(zygote: ZygoteProcess) -> int:
+    """Return the memory of a guest that has started and been told nothing yet, in bytes, as the kernel counts it.
+
+    Raises:
+        GuestFailedError: no guest starts.
+    """
+    worker = zygote.spawn(cpu_s=DEFAULT_LIMITS.cpu_s, memory_bytes=DEFAULT_LIMITS.memory_bytes)
+    try:
+        return memory_bytes(worker.handle)
+    finally:
+        zygote.reap(worker)
+
+
 def _check_source(source: str, limits: GuestLimits) -> None:
     try:
         size = len(source.encode("utf-8"))

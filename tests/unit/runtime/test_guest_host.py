@@ -11,8 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.cli.doctor import _guest_report
 from sandbox.errors import GuestFailedError, ProgramError
-from sandbox.runtime.host.guests import GuestHost, GuestLimits, GuestOutcome, Program
+from sandbox.runtime.host.guests import (
+    DEFAULT_LIMITS,
+    GuestHost,
+    GuestLimits,
+    GuestOutcome,
+    Program,
+    guest_memory_bytes,
+)
+from sandbox.runtime.host.zygote_process import ZygoteProcess
 
 SEED = bytes(range(32))
 LIMITS = GuestLimits(cpu_s=0.5, wall_s=20, memory_bytes=256 << 20, questions=3, output_bytes=4096)
@@ -310,3 +319,21 @@ def test_a_start_that_fails_says_so(monkeypatch):
         GuestHost().start()
     assert caught.value.code == "isolation.guest_failed.start"
     assert caught.value.message == "the process that programs are started from did not come up"
+
+
+@pytest.mark.isolation
+def test_the_memory_of_a_guest_is_what_the_kernel_counts_and_the_guest_is_buried():
+    with ZygoteProcess() as zygote:
+        taken = guest_memory_bytes(zygote)
+        outer = zygote._process.pid
+        (inner,) = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+        assert not Path(f"/proc/{inner}/task/{inner}/children").read_text().split()
+    assert 1 << 20 < taken < DEFAULT_LIMITS.memory_bytes
+
+
+def test_a_machine_on_which_no_guest_starts_is_told_by_the_doctor():
+    class Broken:
+        def spawn(self, **_):
+            raise GuestFailedError("no", hint="no", code="isolation.guest_failed.zygote")
+
+    assert _guest_report(Broken()) == {"memory_bytes": None, "memory_limit_bytes": DEFAULT_LIMITS.memory_bytes}
