@@ -17,6 +17,7 @@ from fractions import Fraction
 
 from sandbox.privacy.jet import root_up
 from sandbox.privacy.keys import TOTAL, Key, KeyText
+from sandbox.privacy.scales import of_the_same_law
 from sandbox.privacy.statistics import Statistic
 
 Noisy = tuple[Key, Sequence[Fraction | int], Sequence[Fraction]]
@@ -71,7 +72,7 @@ def consistent(measured: Sequence[Noisy], branches: Sequence[int]) -> list[Noisy
     """
     sigmas = measured[0][2]
     factors = _factors(branches)
-    scales = [[root_up(factor * sigma**2) for sigma in sigmas] for factor in factors]
+    scales = [of_the_same_law(sigmas, [root_up(factor * sigma**2) for sigma in sigmas]) for factor in factors]
     best = _upwards({key: [Fraction(amount) for amount in noisy] for key, noisy, _ in measured}, branches)
     held = _downwards(best, branches)
     return [(key, held[key], scales[_depth(key)]) for key, _, _ in measured]
