@@ -161,7 +161,7 @@ def energy_limits(draws: int, sigma: float, alarm: float) -> tuple[float, float]
 def size_limits(draws: int, scale: float, alarm: float) -> tuple[float, float]:
     """Return the limits of the mean of |X| / scale over `draws` Laplace draws, each passed with chance `alarm`.
 
-    With q = exp(-1 / scale) and r = q exp(s / scale) < 1, E[exp(s |X| / scale)] = (1 - q) / (1 + q) * (1 + r) / (1 - r).
+    With q = exp(-1 / scale), r = q exp(s / scale) < 1: E[exp(s |X| / scale)] = (1 - q) / (1 + q) * (1 + r) / (1 - r).
     """
     rate = math.log(1 / alarm) / draws
 
