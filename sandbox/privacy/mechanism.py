@@ -21,6 +21,10 @@ dp.enable_features("contrib")
 MAX_SIGMA = Fraction(2**58)
 """Noise beyond this could meet the ends of 64 bits; refused."""
 
+SIGMA_BITS = 31
+"""A scale has so many significant bits, rounded up: less than a billionth more noise, and its square
+fits one word of the sampler's exact arithmetic, which then takes a tenth less time."""
+
 MAX_RHO = 10**18
 """A loss beyond this promises nothing, and its scale would leave what floats can hold; refused."""
 
@@ -103,14 +107,17 @@ def gaussian_sigma(sensitivity_squared: int, rho: Fraction) -> Fraction:
         raise BoundError(
             "the noise would be beyond 58 bits", hint="spend more loss, or narrow the values", code="privacy.bound.loss"
         )
-    sigma = sqrt_up(square)
+    sigma = _short_up(sqrt_up(square))
     distance = sqrt_up(Fraction(sensitivity_squared))
-    step = 1
     while Fraction(sigma) ** 2 < square or Fraction(gaussian_measurement(sigma).map(distance)) > rho:
-        for _ in range(step):
-            sigma = math.nextafter(sigma, math.inf)
-        step *= 2
+        sigma = _short_up(math.nextafter(sigma, math.inf))
     return Fraction(sigma)
+
+
+def _short_up(scale: float) -> float:
+    """Return the least number of `SIGMA_BITS` bits that is not below a scale."""
+    mantissa, exponent = math.frexp(scale)
+    return math.ldexp(math.ceil(math.ldexp(mantissa, SIGMA_BITS)), exponent - SIGMA_BITS)
 
 
 def sqrt_up(square: Fraction) -> float:
