@@ -53,6 +53,14 @@ class Groups:
         """How many texts a number stands for."""
         return len(self._steps)
 
+    @property
+    def size(self) -> int:
+        """All numbers are below this."""
+        size = 1
+        for values, before in self._steps:
+            size = (size if before is None else len(before)) * (len(values) + 1)
+        return size
+
     def keys(self, numbers: Sequence[int]) -> list[Key]:
         """Return the texts of numbers."""
         left = np.asarray(numbers, dtype=np.int64)

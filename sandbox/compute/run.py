@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, Groups, batches, clustered, few_rows, numbered, placed
 from sandbox.compute.paired import Pair
+from sandbox.compute.tally import MOST_COUNTED, tallied
 from sandbox.errors import VaultError
 from sandbox.privacy.keys import Key
 from sandbox.privacy.layout import PLACE_COLUMN, PLAIN, Layout
@@ -190,6 +191,8 @@ def _run(
     connection: Any, statement: Statement, tables: Mapping[str, pa.Table]
 ) -> Iterator[tuple[Key, tuple[int, ...]]]:
     table, groups = _arranged(connection, tables["t"], statement.layout)
+    if groups is not None and statement.layout.counts and groups.size <= MOST_COUNTED:
+        return tallied(table, groups, statement.layout)
     rows = _executed(connection, statement.sql, {**tables, "t": table}, "fetchall")
     width = statement.width
     if groups is None:

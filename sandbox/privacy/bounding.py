@@ -142,7 +142,8 @@ def _of_few_rows(
         sql = _grouped(inner, keys, [_total(s, f"_a{i}", units) for i, s in enumerate(scalars)], histograms)
     if not (carried or keys.numbered or bins is not None):
         carried = ("_rank",)
-    layout = Layout(keys.numbered, bins, rows, where, firsts, carried)
+    counts = () if carried else tuple(str(statistic.kind) for statistic in scalars) or ("rows",)
+    layout = Layout(keys.numbered, bins, rows, where, firsts, carried, counts)
     return Bounded(sql, words, drops_rows=True, layout=layout)
 
 

@@ -20,7 +20,8 @@ PLACE_COLUMN = "_place"
 
 LARGEST = 2**62
 """Ends of bins stay within this, so that 64 bits hold their differences."""
-_FIELDS = {"groups", "bins", "few", "filter", "firsts", "carried"}
+_FIELDS = {"groups", "bins", "few", "filter", "firsts", "carried", "counts"}
+COUNTS = ("rows", "units")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Layout:
         filter: a condition in SQL over the partition's columns; empty where every row passes.
         firsts: whether `_first` is 1 at the first row of a unit in its group, and 0 at its others there.
         carried: the columns of the few rows that the statement reads besides; all columns where all rows are.
+        counts: what the statement counts of each number, in the order of its columns, where it does nothing else: all
+            of its `rows`, or its `units`, by their first rows; empty where it does more.
     """
 
     groups: tuple[str, ...] = ()
@@ -80,11 +83,16 @@ class Layout:
     filter: str = ""
     firsts: bool = False
     carried: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.few and (self.filter or self.firsts or self.bins is not None or self.carried):
             raise _malformed()
         if self.few < 0 or (self.few and not self.carried and not self.numbers) or (self.firsts and not self.groups):
+            raise _malformed()
+        if not set(self.counts) <= set(COUNTS) or ("units" in self.counts and not self.firsts):
+            raise _malformed()
+        if self.counts and (self.carried or not self.few or not self.numbers):
             raise _malformed()
 
     @property
@@ -106,6 +114,7 @@ class Layout:
             "filter": self.filter,
             "firsts": self.firsts,
             "carried": list(self.carried),
+            "counts": list(self.counts),
         }
 
     @classmethod
@@ -120,6 +129,7 @@ class Layout:
             filter=str(record["filter"]),
             firsts=record["firsts"] is True,
             carried=tuple(map(str, record["carried"])),
+            counts=tuple(map(str, record["counts"])),
         )
 
 

@@ -21,6 +21,10 @@ dp.enable_features("contrib")
 MAX_SIGMA = Fraction(2**58)
 """Noise beyond this could meet the ends of 64 bits; refused."""
 
+SIGMA_BITS = 31
+"""A scale has so many significant bits, rounded up: less than a billionth more noise, and its square
+fits one word of the sampler's exact arithmetic, which then takes a tenth less time."""
+
 MAX_SCALE = Fraction(2**55)
 """The same for Laplace noise, whose law falls off slower: beyond 128 scales lies less than one draw in 10**55."""
 
@@ -122,14 +126,17 @@ def gaussian_sigma(sensitivity_squared: int, rho: Fraction) -> Fraction:
         raise BoundError(
             "the noise would be beyond 58 bits", hint="spend more loss, or narrow the values", code="privacy.bound.loss"
         )
-    sigma = sqrt_up(square)
+    sigma = _short_up(sqrt_up(square))
     distance = sqrt_up(Fraction(sensitivity_squared))
-    step = 1
     while Fraction(sigma) ** 2 < square or Fraction(gaussian_measurement(sigma).map(distance)) > rho:
-        for _ in range(step):
-            sigma = math.nextafter(sigma, math.inf)
-        step *= 2
+        sigma = _short_up(math.nextafter(sigma, math.inf))
     return Fraction(sigma)
+
+
+def _short_up(scale: float) -> float:
+    """Return the least number of `SIGMA_BITS` bits that is not below a scale."""
+    mantissa, exponent = math.frexp(scale)
+    return math.ldexp(math.ceil(math.ldexp(mantissa, SIGMA_BITS)), exponent - SIGMA_BITS)
 
 
 def laplace_measurement(scale: float) -> Any:
@@ -168,12 +175,9 @@ def laplace_scale(distance: int, rho: Fraction) -> Fraction:
         raise BoundError(
             "the noise would be beyond 55 bits", hint="spend more loss, or narrow the values", code="privacy.bound.loss"
         )
-    scale = sqrt_up(square)
-    step = 1
+    scale = _short_up(sqrt_up(square))
     while laplace_loss(Fraction(scale), distance) ** 2 > 2 * rho:
-        for _ in range(step):
-            scale = math.nextafter(scale, math.inf)
-        step *= 2
+        scale = _short_up(math.nextafter(scale, math.inf))
     return Fraction(scale)
 
 

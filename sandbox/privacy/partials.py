@@ -44,9 +44,11 @@ class Partials:
         two ways together.
         """
         cells = sorted(zip(join_keys(self.cells), self.cells.values(), strict=True))
-        parts = ",".join(
-            [f'{{"exact":["{_listed(amounts)}"],"key":{joined}}}' for joined, amounts in cells if any(amounts)]
-        )
+        if all(len(amounts) == 1 for _, amounts in cells):
+            rows = [f'{{"exact":["{amount}"],"key":{joined}}}' for joined, (amount,) in cells if amount]
+        else:
+            rows = [f'{{"exact":["{_listed(amounts)}"],"key":{joined}}}' for joined, amounts in cells if any(amounts)]
+        parts = ",".join(rows)
         text = f'{{"cells":[{parts}],"plan":{encode_basestring(self.plan)},"v":1}}'
         return text.encode() if text.isascii() or max(text) < "\ud800" else canonical_bytes(self.to_record())
 
@@ -57,7 +59,7 @@ class Partials:
 
 def _listed(amounts: tuple[int, ...]) -> str:
     """Return integers as the inside of a list of texts."""
-    return str(amounts[0]) if len(amounts) == 1 else '","'.join(map(str, amounts))
+    return '","'.join(map(str, amounts))
 
 
 def add_partials(plan: Digest, parts: Iterable[Iterable[tuple[Key, tuple[int, ...]]]]) -> Partials:

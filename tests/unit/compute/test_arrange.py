@@ -214,6 +214,10 @@ def test_bins_hold_what_is_clamped_and_leave_out_null(lower, upper, width):
         {"few": 1, "bins": {"column": "x", "lower": "5", "upper": "4", "width": "1"}},
         {"few": 1, "bins": {"column": "x", "lower": "0", "upper": str(2**62), "width": "1"}},
         {"few": 1, "bins": {"column": "x", "lower": "0", "upper": "9"}},
+        {"groups": ["x"], "counts": ["rows"]},
+        {"few": 1, "groups": ["x"], "carried": ["x"], "counts": ["rows"]},
+        {"few": 1, "groups": ["x"], "counts": ["sums"]},
+        {"few": 1, "groups": ["x"], "counts": ["units"]},
     ],
 )
 def test_a_layout_without_what_it_rests_on_is_refused(asked):
@@ -228,6 +232,7 @@ def test_a_layout_without_what_it_rests_on_is_refused(asked):
         Layout(("a", "b")),
         Layout((), None, 3, "x > 0", carried=("_unit",)),
         Layout(("a",), Bins("x", -(2**60), 9, 2**40), 4, "y", firsts=True),
+        Layout(("a",), None, 4, "y", firsts=True, counts=("units", "rows")),
     ],
 )
 def test_a_layout_comes_back_and_another_field_is_refused(layout):

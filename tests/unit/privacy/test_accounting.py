@@ -5,11 +5,14 @@ from fractions import Fraction
 
 import opendp.prelude as dp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandbox.errors import BudgetExhaustedError, ExactError
 from sandbox.model.loss import NO_LOSS, PrivacyLoss
 from sandbox.privacy.accounting import JobFilter, epsilon_at, epsilon_of, loss_from_epsilon, people_loss
 from sandbox.privacy.mechanism import (
+    SIGMA_BITS,
     gaussian_measurement,
     gaussian_sigma,
     sqrt_up,
@@ -134,3 +137,15 @@ def test_a_filter_watches_delta_as_well():
     with pytest.raises(BudgetExhaustedError):
         account.request(PrivacyLoss(Fraction(1, 100), Fraction(1, 10**8)))
     assert account.spent == NO_LOSS
+
+
+@given(st.integers(1, 2**40), st.fractions(Fraction(1, 10**6), Fraction(10)))
+def test_a_scale_is_short_and_hardly_more_than_it_must_be(square, rho):
+    sigma = gaussian_sigma(square, rho)
+    assert sigma**2 * 2 * rho >= square
+    assert sigma**2 * 2 * rho <= square * (1 + Fraction(1, 10**8))
+    # An odd whole number times a power of two: its bits are those of the whole number.
+    whole = sigma.numerator
+    while whole % 2 == 0:
+        whole //= 2
+    assert whole.bit_length() <= SIGMA_BITS
