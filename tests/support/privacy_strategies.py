@@ -219,9 +219,16 @@ def rescaled(draw):
     return f"SELECT {key + ', ' if key else ''}{shown} FROM visits{where}{by} SETTINGS bounding = 'rescale'"
 
 
+def pure():
+    """A question whose answer has Laplace noise and a pure loss, or that cannot have it."""
+    return st.one_of(questions(), two_steps(), joined(), rescaled()).map(
+        lambda sql: sql + (", " if "SETTINGS" in sql else " SETTINGS ") + "noise = 'laplace'"
+    )
+
+
 def any_questions():
     """Questions of every form."""
-    return st.one_of(questions(), questions(), two_steps(), joined(), rescaled())
+    return st.one_of(questions(), questions(), two_steps(), joined(), rescaled(), pure())
 
 
 @st.composite
