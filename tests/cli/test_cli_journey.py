@@ -105,6 +105,20 @@ def test_a_quote_a_job_its_release_and_the_auditors_verdict(journey):
     assert "everything holds" in run("verify", "bundle", "bundle").out
 
 
+def test_a_pure_loss_is_quoted_planned_for_and_stands_beside_what_an_answer_cost(journey):
+    _, run = journey
+    sql = "SELECT district, COUNT(*) AS n FROM visits GROUP BY district SETTINGS noise = 'laplace', pure_loss = 0.1"
+    quoted = run("quote", "--sql", sql, "--epsilon", "1", "--within", "5%").out
+    assert "discrete Laplace" in quoted
+    assert "pure loss 纯损失: ε = 0.1, δ = 0" in quoted
+    assert "needs ρ" in quoted
+    record = run("quote", "--sql", sql, "--epsilon", "1", "--json").json
+    assert record["question"]["loss"] == {"rho": "1/200", "delta": "0"}
+    submitted = run("submit", "--sql", sql, "--epsilon", "1").out
+    assert "pure loss 纯损失: ε = 0.1, δ = 0" in submitted
+    assert "cost 消耗: ρ = 0.005," in submitted
+
+
 def test_the_question_of_the_readme_is_answered_over_the_data_it_names(journey):
     """The README's own question, over the clinic's table instead of the demo's."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
