@@ -219,9 +219,45 @@ def rescaled(draw):
     return f"SELECT {key + ', ' if key else ''}{shown} FROM visits{where}{by} SETTINGS bounding = 'rescale'"
 
 
+@st.composite
+def margined(draw):
+    """A question with totals: ROLLUP, CUBE or GROUPING SETS over keys with public domains."""
+    keys = draw(
+        st.lists(
+            st.sampled_from(
+                ["district", "urgent", "FLOOR(age / 30)", "date_trunc('year', day)", "COALESCE(urgent, FALSE)"]
+            ),
+            min_size=1,
+            max_size=3,
+            unique=True,
+        )
+    )
+    values = draw(
+        st.lists(
+            st.sampled_from(
+                ["COUNT(*)", "SUM(age)", "AVG(delta)", "STDDEV(age)", "CORR(age, delta)", "COUNT(cost)", "MEDIAN(age)"]
+            ),
+            min_size=1,
+            max_size=3,
+            unique=True,
+        )
+    )
+    names = [f"k{index}" for index in range(len(keys))]
+    sets = st.lists(st.lists(st.sampled_from(names), unique=True).map(", ".join), min_size=1, max_size=3)
+    listed = sets.map(lambda found: f"GROUPING SETS ({', '.join(f'({each})' for each in found)})")
+    by = draw(st.sampled_from([f"ROLLUP ({', '.join(names)})", f"CUBE ({', '.join(names)})"]) | listed)
+    shown = [f"{key} AS {name}" for key, name in zip(keys, names, strict=True)]
+    shown += [f"{value} AS v{index}" for index, value in enumerate(values)]
+    where = draw(st.sampled_from(["district IS NOT NULL AND urgent IS NOT NULL", "age > 3"]))
+    settings = draw(
+        st.sampled_from(["", " SETTINGS consistent = TRUE", " SETTINGS consistent = FALSE", " SETTINGS round = TRUE"])
+    )
+    return f"SELECT {', '.join(shown)} FROM visits WHERE {where} GROUP BY {by}{settings}"
+
+
 def any_questions():
     """Questions of every form."""
-    return st.one_of(questions(), questions(), two_steps(), joined(), rescaled())
+    return st.one_of(questions(), questions(), two_steps(), joined(), rescaled(), margined())
 
 
 @st.composite
