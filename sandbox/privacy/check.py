@@ -152,7 +152,7 @@ class _Checker:
             return checked
         table = self.join.left.base.table
         return replace(
-            checked, table=table, columns=source.columns, filter=source.filter, source=source.sql, second=source.second
+            checked, table=table, columns=source.columns, filter=source.filter, source=source.sql, joined=source.joined
         )
 
     def _join_source(self, join: Join, keys: tuple[GroupKey, ...], mode: KeyMode, settings: Settings) -> JoinSource:

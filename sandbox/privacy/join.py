@@ -22,8 +22,9 @@ from sandbox.model.unit import ContributionBound, OtherUnit
 from sandbox.privacy import build
 from sandbox.privacy.aggregates import bare
 from sandbox.privacy.algebra import Expr, Op, column_names
+from sandbox.privacy.joined import Joined, JoinedTable
 from sandbox.privacy.parse import Text, known_arguments
-from sandbox.privacy.query import Aggregate, AggregateKind, GroupKey, KeyMode, SecondTable
+from sandbox.privacy.query import Aggregate, AggregateKind, GroupKey, KeyMode
 from sandbox.privacy.render import quote_name, render
 from sandbox.privacy.sides import Side
 from sandbox.privacy.step import UnitStep
@@ -78,7 +79,7 @@ class JoinSource:
 
     sql: str
     columns: tuple[str, ...]
-    second: SecondTable
+    joined: Joined
     filter: Expr | None
 
 
@@ -144,10 +145,8 @@ class Join:
                 f"SELECT * FROM ({sql}){where} "  # noqa: S608 (our own SQL)
                 f"QUALIFY row_number() OVER (PARTITION BY _unit ORDER BY _rank) <= {capped}"
             )
-        other = SecondTable(
-            self.right.base.dataset,
-            self.right.base.table,
-            self.right.reads(frozenset(picked[1])),
+        other = Joined(
+            (JoinedTable(self.right.base.dataset, self.right.base.table, self.right.reads(frozenset(picked[1]))),),
             self._words(capped),
             not self._is_whole,
             self.keeps_left and self.left.base.dataset != self.right.base.dataset,

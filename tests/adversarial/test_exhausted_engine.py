@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sandbox.compute.paired import Pair
+from sandbox.compute.joint import Joint
 from sandbox.compute.run import run_plan
 from sandbox.errors import QueryError
 from tests.support import join_world as joins
@@ -76,7 +76,7 @@ def test_pairs_of_a_join_that_the_bound_drops_take_no_room(join, where):
     plan = joins.plan(f"SELECT SUM(paid) AS s FROM visits v {join} claims c ON v.patient = c.insured{where}", described)
     rows = {"_unit": np.repeat(np.arange(units), each), "_rank": np.tile(np.arange(1, each + 1, dtype=np.int32), units)}
     visits, claims = ({**rows, "age": np.full(units * each, age)} for age in (30, 3))
-    part = Pair(pa.table(visits), pa.table({**claims, "paid": np.full(units * each, 3)}))
+    part = Joint((pa.table(visits), pa.table({**claims, "paid": np.full(units * each, 3)})))
     engine = duckdb.connect(config={"memory_limit": "64MB", "temp_directory": "", "threads": "1"})
     cells = run_plan(plan, [part], engine=engine).cells
     assert cells == {(): (units * each * 3,)}
@@ -88,7 +88,7 @@ def _pairs(units, each):
     texts = pa.array([f"d{number}" for number in numbers])
     rows = {"_unit": np.repeat(np.arange(units), each), "_rank": (numbers + 1).astype(np.int32)}
     visits = {**rows, "age": numbers % 100, "diag": texts}
-    return Pair(pa.table(visits), pa.table({**rows, "age": numbers % 10, "paid": numbers % 50, "note": texts}))
+    return Joint((pa.table(visits), pa.table({**rows, "age": numbers % 10, "paid": numbers % 50, "note": texts})))
 
 
 @pytest.mark.parametrize(

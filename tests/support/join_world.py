@@ -6,7 +6,7 @@ from dataclasses import replace
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from sandbox.compute.paired import Pair
+from sandbox.compute.joint import Joint
 from sandbox.model.description import ColumnKind
 from sandbox.model.question import Question
 from sandbox.model.unit import ContributionBound, PrivacyUnit
@@ -59,10 +59,10 @@ def claim_table(rows: Sequence[Mapping[str, object]]) -> pa.Table:
     return pa.table({name: pa.array([row.get(name) for row in whole], kind) for name, kind in CLAIM_TYPES.items()})
 
 
-def pair(planned: Plan, visits, other) -> Pair:
+def pair(planned: Plan, visits, other) -> Joint:
     """Return a partition of a join; which table is on which side, the plan says."""
     made = {"visits": world.table(visits), "claims": claim_table(other)}
-    return Pair(made[planned.table], made[planned.second.table])
+    return Joint((made[planned.table], *(made[joined.table] for joined in planned.joined.tables)))
 
 
 def bounded(**limits: int):

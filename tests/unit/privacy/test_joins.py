@@ -19,7 +19,7 @@ STEP = "WITH q AS (SELECT insured, SUM(paid) AS paid FROM claims GROUP BY insure
 def test_a_join_reads_both_and_takes_the_smaller_bound():
     query = joins.check(f"SELECT v.district, kind, SUM(paid) AS s {BOTH} WHERE v.age > 3 GROUP BY 1, 2")
     assert query.reads == (("clinic", ("age", "district")), ("insurance", ("kind", "paid")))
-    assert (query.table, query.second.table) == ("visits", "claims")
+    assert (query.table, *(joined.table for joined in query.joined.tables)) == ("visits", "claims")
     assert query.bound.to_record() == {"rows": 3, "groups": 2}
     assert query.max_rows == 3 * 50_000
     assert [output.label.name for output in query.outputs] == ["district", "kind", "s"]

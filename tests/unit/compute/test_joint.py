@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sandbox.compute.joint import Joint
 from sandbox.compute.order import WorkOrder, part_bytes, read_part, run_order
-from sandbox.compute.paired import Pair
 from sandbox.compute.pool import HeldPartitions, ProcessPool, ThreadPool
 from sandbox.compute.run import open_engine, run_plan
 from sandbox.compute.sealed import SealedTables
@@ -62,7 +62,7 @@ def test_any_two_numbers_of_partitions_give_the_same_integers(left, right, count
     whole = run_plan(plan, [joins.pair(plan, VISITS, CLAIMS)])
     apart = run_plan(plan, (parts.partition(number) for number in range(count)))
     assert apart.digest() == whole.digest()
-    units = [set(np.unique(parts.partition(number).t.column("_unit"))) for number in range(count)]
+    units = [set(np.unique(parts.partition(number).tables[0].column("_unit"))) for number in range(count)]
     assert sum(map(len, units)) == len(UNITS), "each unit stands in one range"
 
 
@@ -79,20 +79,20 @@ def test_an_order_and_its_pair_travel_as_bytes():
     order, pair = WorkOrder.of(plan), placed(4, 4).partition(1)
     assert WorkOrder.parse(order.to_bytes()) == order
     again = read_part(part_bytes(pair))
-    assert isinstance(again, Pair)
-    assert (again.t.equals(pair.t), again.u.equals(pair.u)) == (True, True)
+    assert isinstance(again, Joint)
+    assert [one.equals(other) for one, other in zip(again.tables, pair.tables, strict=True)] == [True, True]
     engine = open_engine(1)
     assert order.parse_reply(run_order(order.to_bytes(), part_bytes(pair), engine)) == order.run(engine, pair)
 
 
 def test_a_join_over_one_table_and_a_table_over_a_pair_are_refused(tmp_path: Path):
     pair = placed(4, 4).partition(0)
-    for plan, part in ((joins.plan(SQL), pair.t), (world.plan("SELECT COUNT(*) FROM visits"), pair)):
-        with pytest.raises(VaultError, match="a join was given one table, or a single table two") as caught:
+    for plan, part in ((joins.plan(SQL), pair.tables[0]), (world.plan("SELECT COUNT(*) FROM visits"), pair)):
+        with pytest.raises(VaultError, match="a statement was given more or fewer tables than it joins") as caught:
             run_plan(plan, [part])
         assert caught.value.code == "vault.partition"
     with pytest.raises(VaultError) as caught:
-        run_plan(joins.plan(SQL), [Pair(pair.t, pair.u.drop_columns(["paid"]))])
+        run_plan(joins.plan(SQL), [Joint((pair.tables[0], pair.tables[1].drop_columns(["paid"])))])
     assert caught.value.code == "vault.partition"
     assert HeldPartitions([world.table(VISITS)]).partition_count == 1
 
@@ -104,5 +104,5 @@ def test_snapshots_of_different_partitions_are_handed_over_in_ranges_that_fit_bo
         handed = [[len(part) for part in parts.hand(number)] for number in range(parts.partition_count)]
         assert handed == [[4, 1], [4, 1]]
         read = [parts.partition(number) for number in range(2)]
-        assert sum(len(pair.t) for pair in read) == len(pa.concat_tables(first.partitions()))
-        assert [len(pair.u) for pair in read] == [len(second.partition(number)) for number in range(2)]
+        assert sum(len(pair.tables[0]) for pair in read) == len(pa.concat_tables(first.partitions()))
+        assert [len(pair.tables[1]) for pair in read] == [len(second.partition(number)) for number in range(2)]
