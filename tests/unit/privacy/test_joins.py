@@ -329,3 +329,22 @@ def test_a_public_key_that_stands_twice_is_refused_and_once_is_answered():
         joins.check(sql.format(CHAIN))
     assert (caught.value.code, caught.value.hint) == ("input.query.join", "keep one row for it")
     joins.plan(sql.replace("('pill', 2)", "('salve', 2)").format(CHAIN))
+
+
+def test_choices_by_report_noisy_max_are_for_joins_that_exchange_no_rows():
+    inner = "visits v JOIN claims c ON v.patient = c.insured JOIN drugs d ON d.holder = v.patient"
+    left = inner.replace("JOIN drugs", "LEFT JOIN drugs")
+    for sql, code in (
+        ("SELECT MEDIAN(paid) AS m FROM {} SETTINGS quantile = 'noisy_max'", "quantile"),
+        (
+            (
+                "SELECT kind, COUNT(DISTINCT patient) AS u FROM {} GROUP BY kind ORDER BY u DESC LIMIT 1 "
+                "SETTINGS top = 'noisy_max'"
+            ),
+            "top",
+        ),
+    ):
+        joins.plan(sql.format(inner))
+        with pytest.raises(QueryError) as caught:
+            joins.check(sql.format(left))
+        assert caught.value.code == f"input.query.{code}"
