@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sandbox.cli.render import answer_table, loss_text, output_table
+from sandbox.cli.render import answer_table, loss_text, output_table, pure_text
 from sandbox.client.frames import answer_frame
 from sandbox.client.picture import bar_picture
 from sandbox.client.submission import verify_release
@@ -78,6 +78,8 @@ def show_release(terminal: Console, release: Release) -> None:
             terminal.print(answer_table(answer, title=f"{release.name}: {name}"))
             for note in answer.notes:
                 terminal.print(f"  [dim]{note}[/]")
+            if answer.pure_loss is not None:
+                terminal.print(pure_text(answer.pure_loss))
         else:
             terminal.print(output_table(name, output))
     terminal.print(f"cost 消耗: {loss_text(release.loss)}; walls 隔离: {release.isolation}; job {short(release.job)}")

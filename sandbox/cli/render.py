@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 from rich.table import Table
@@ -17,6 +18,7 @@ from sandbox.privacy.accounting import people_loss
 from sandbox.privacy.blocks_quote import QuotedBlocks
 from sandbox.privacy.models.asking import COUNT_SHARE
 from sandbox.privacy.models.expecting import QuotedModel
+from sandbox.privacy.quote import LAPLACE
 
 _BAR_WIDTH = 24
 
@@ -77,7 +79,7 @@ def quote_tables(quote: JobQuote) -> list[Table | Text]:
         for s in q.statistics:
             table.add_row(
                 s.name,
-                f"{s.mechanism}, scale {s.noise_scale:,.4g}",
+                f"{s.mechanism}, {'deviation' if s.mechanism == LAPLACE else 'scale'} {s.noise_scale:,.4g}",
                 f"{s.standard_error:,.4g}",
                 f"± {s.half_width_95:,.4g}",
                 "each cell" if s.reference_count is None else f"a cell of {s.reference_count:,} rows",
@@ -90,6 +92,7 @@ def quote_tables(quote: JobQuote) -> list[Table | Text]:
         }
         parts.append(Text(f"keys: {keys.get(q.keys, q.keys)}; bound: {q.bounding}"))
         parts += [Text(f"note: {note}") for note in q.notes]
+        parts += [] if q.pure_loss is None else [Text(pure_text(q.pure_loss))]
     parts += [_blocks_table(quotes) for quotes in quote.blocks]
     if quote.model is not None:
         parts += _model_parts(quote.model)
@@ -172,6 +175,11 @@ def loss_text(loss: PrivacyLoss) -> str:
     """Return a loss for people: rho, and epsilon at delta."""
     epsilon, delta = people_loss(loss)
     return f"ρ = {rho_text(loss)}, that is ε ≤ {epsilon} at δ = {delta}"
+
+
+def pure_text(epsilon: Fraction) -> str:
+    """Return a pure loss for people, rounded up."""
+    return f"pure loss 纯损失: ε = {decimal_text(epsilon, round_up=True)}, δ = 0"
 
 
 def rho_text(loss: PrivacyLoss) -> str:

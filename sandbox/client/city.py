@@ -19,6 +19,7 @@ from sandbox.crypto.keys import PrivateKey
 from sandbox.errors import InputError
 from sandbox.ledger.verify import Trusted
 from sandbox.model.description import DatasetDescription
+from sandbox.model.exact import decimal_text
 from sandbox.model.job import JobSpec
 from sandbox.model.keys import Signature
 from sandbox.model.question import Answer, ColumnRole
@@ -115,6 +116,8 @@ class Answered:
 
     def _repr_html_(self) -> str:
         loss = f"ε ≤ {escape(self.release.epsilon)} at δ = {escape(self.release.delta)}"
+        if self.answer.pure_loss is not None:
+            loss += f"; pure loss 纯损失: ε = {decimal_text(self.answer.pure_loss, round_up=True)}, δ = 0"
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.answer.notes)
         return f"{self.frame.to_html(index=False)}<p>cost 消耗: {loss}</p><ul>{notes}</ul>"
 

@@ -6,12 +6,12 @@ of the same scale, so the joint law is the same, and with it the loss (`docs/pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import islice
 
-from sandbox.privacy.mechanism import Threshold
+from sandbox.privacy.mechanism import LaplaceNoise, Threshold
 from sandbox.privacy.noise import NoiseSource, OpenDpNoise
 
 PIECE = 256
@@ -39,6 +39,16 @@ class ThreadedNoise:
         def draw(piece: Sequence[int]) -> list[int]:
             return self._source.gaussian(piece, sigma=sigma, sensitivity_squared=sensitivity_squared, rho=rho)
 
+        return self._in_pieces(values, draw)
+
+    def laplace(self, values: Sequence[int], *, noise: LaplaceNoise, rho: Fraction) -> list[int]:
+        """Return `values` with independent discrete Laplace noise.
+
+        Privacy: pure loss `noise.epsilon` as a whole: each draw asserts OpenDP's map at the distance of the whole.
+        """
+        return self._in_pieces(values, lambda piece: self._source.laplace(piece, noise=noise, rho=rho))
+
+    def _in_pieces(self, values: Sequence[int], draw: Callable[[Sequence[int]], list[int]]) -> list[int]:
         if len(values) <= PIECE:
             return draw(values)
         size = _piece_size(len(values), self._workers)

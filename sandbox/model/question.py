@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any
 
-from sandbox.errors import CanonicalError
+from sandbox.errors import CanonicalError, ExactError
+from sandbox.model.exact import format_exact, parse_exact
 from sandbox.model.job import CellKind
 from sandbox.model.loss import PrivacyLoss
 
@@ -104,6 +106,7 @@ class Answer:
         lower, upper: the 95 % interval of each value, aligned with `rows`; None for keys and missing values.
         loss: what it cost.
         notes: sentences on bounds, bias, thresholds and post-processing, for people.
+        pure_loss: the epsilon of the answer at delta = 0, rounded up, where its noise is Laplace's; else None.
     """
 
     columns: tuple[AnswerColumn, ...]
@@ -113,6 +116,7 @@ class Answer:
     upper: tuple[tuple[float | None, ...], ...]
     loss: PrivacyLoss
     notes: tuple[str, ...] = ()
+    pure_loss: Fraction | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the answer as a record with floats (`canonical_release_bytes`)."""
@@ -123,6 +127,7 @@ class Answer:
             "lower": [list(row) for row in self.lower],
             "upper": [list(row) for row in self.upper],
             "loss": self.loss.to_record(),
+            **_pure(self.pure_loss),
             "notes": list(self.notes),
         }
 
@@ -138,10 +143,16 @@ class Answer:
                 tuple(tuple(row) for row in record["upper"]),
                 PrivacyLoss.parse(record["loss"]),
                 tuple(record["notes"]),
+                parse_exact(record["pure_loss"]["epsilon"]) if "pure_loss" in record else None,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (ExactError, KeyError, TypeError, ValueError) as error:
             raise CanonicalError("an answer record is malformed", hint="see docs/reference/answer.md") from error
         return answer
+
+
+def _pure(epsilon: Fraction | None) -> dict[str, Any]:
+    """Return the pure loss as a part of a record; none where there is none."""
+    return {} if epsilon is None else {"pure_loss": {"epsilon": format_exact(epsilon), "delta": "0"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +161,8 @@ class QuotedStatistic:
 
     Attributes:
         name: the column.
-        mechanism: the mechanism's name for people (`discrete Gaussian`).
-        sensitivity: the exact L2 sensitivity in the statistic's integer units, as text.
+        mechanism: the mechanism's name for people (`discrete Gaussian`, `discrete Laplace`).
+        sensitivity: the exact L2 sensitivity (of Laplace noise L1) in the statistic's integer units, as text.
         noise_scale: the standard deviation of the noise, in the column's own measure.
         standard_error: the expected standard error of a cell, in the column's own measure; for a mean, of a cell of
             `reference_count` rows.
@@ -183,6 +194,7 @@ class Quote:
         bounding: the bounding form, for people (`rank <= 3`).
         bound: the contribution bound that holds.
         notes: sentences on bias and limits.
+        pure_loss: as in `Answer`.
     """
 
     loss: PrivacyLoss
@@ -196,6 +208,7 @@ class Quote:
     bounding: str
     bound: dict[str, int]
     notes: tuple[str, ...]
+    pure_loss: Fraction | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the quote as a record with floats."""
@@ -203,6 +216,7 @@ class Quote:
             "loss": self.loss.to_record(),
             "epsilon": self.epsilon,
             "delta": self.delta,
+            **_pure(self.pure_loss),
             "columns": [[dataset, list(columns)] for dataset, columns in self.columns],
             "statistics": [
                 {

@@ -19,9 +19,9 @@ from sandbox.model.canonical import canonical_release_bytes
 from sandbox.model.job import CellKind
 from sandbox.model.question import Answer, AnswerColumn, ColumnRole
 from sandbox.privacy.blocks import FAILURES, BlocksPlan, PlannedBlockOutput
-from sandbox.privacy.estimate import Z
 from sandbox.privacy.fit import check_fit
 from sandbox.privacy.noise import NoiseSource
+from sandbox.privacy.scales import Z
 from sandbox.privacy.value import Value
 
 SEALED_VERSION: Final = 2

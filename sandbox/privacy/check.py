@@ -13,7 +13,6 @@ from sandbox.model.question import Question
 from sandbox.privacy import build
 from sandbox.privacy.aggregates import AggregateReader, bare, several_quantiles
 from sandbox.privacy.algebra import Expr, Op, column_names, present_columns
-from sandbox.privacy.chosen_quantile import check_chosen_quantile
 from sandbox.privacy.clauses import check_clauses
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
@@ -38,9 +37,9 @@ from sandbox.privacy.margins_check import check_margins, read_grouping
 from sandbox.privacy.parse import Text, known_arguments, parse_select
 from sandbox.privacy.query import Bounding, CheckedQuery, GroupKey, KeyMode, Label, Output, Settings, Slot
 from sandbox.privacy.render import weight
+from sandbox.privacy.settings_check import check_mechanism
 from sandbox.privacy.sides import Side
 from sandbox.privacy.step import MAX_KEYS, UnitStep, read_step
-from sandbox.privacy.top import check_top
 
 MAX_OUTPUTS = 64
 MAX_WEIGHT = 20_000
@@ -68,10 +67,7 @@ def check_question(question: Question, tables: Mapping[str, DatasetDescription])
         raise text.refusal(
             None, "too_deep", "the question is nested too deep", "split it into simpler questions"
         ) from None
-    if settings.top:
-        check_top(text, select, query)
-    if settings.quantile:
-        check_chosen_quantile(text, select, query)
+    check_mechanism(text, select, query)
     return query
 
 

@@ -22,14 +22,15 @@ from fractions import Fraction
 from sandbox.model.question import Cell
 from sandbox.privacy import jet as jets
 from sandbox.privacy import means
-from sandbox.privacy.jet import Jet, Z, root_up
+from sandbox.privacy.jet import Jet, root_up
 from sandbox.privacy.keys import whole_cell
 from sandbox.privacy.quantile import QuantilePlacer
 from sandbox.privacy.query import AggregateKind, Formula, FormulaOp
+from sandbox.privacy.scales import Z
 from sandbox.privacy.statistics import Estimate, Moment
 from sandbox.privacy.value import LARGEST, MISSING, Value
 
-__all__ = ["Z", "as_cell", "as_float", "root_up", "value_of", "valuer_of"]
+__all__ = ["as_cell", "as_float", "root_up", "value_of", "valuer_of"]
 
 INTEGERS = {AggregateKind.COUNT, AggregateKind.UNITS, AggregateKind.DISTINCT}
 """What is a whole number."""

@@ -1,4 +1,6 @@
-"""Whether recorded noise fits the discrete Gaussian that a plan names: three tests with proven false-alarm rates.
+"""Whether recorded noise fits the law that a plan names: three tests of each statistic with proven false-alarm rates.
+
+Discrete Gaussian noise of scale sigma:
 
 - Each draw: P(|X| >= t) <= 2 exp(-t**2 / (2 sigma**2)); the bound is taken over all that were drawn.
 - The energy of n draws, from below and from above: Chernoff's bound on the sum of (X / sigma)**2, whose moment
@@ -6,6 +8,9 @@
 
 Noise that was scaled down, left out or drawn too large is found as soon as there are enough cells.  Draws that survived
 a threshold are a selection, so only the first test holds for them.
+
+Discrete Laplace noise of scale b (`check_laplace_fit`), with Y = |X| / b: P(Y >= t) <= 2 exp(-t), and Chernoff's bound
+on the sum of Y, whose moment generating function is known exactly.
 
 Choices by report-noisy-max have tests of their own (`check_choice`, `check_leaves`).
 
@@ -60,6 +65,31 @@ def check_fit(noise: Sequence[int], sigma: Fraction, *, drawn: int, selected: bo
         low, high = energy_limits(len(noise), scale, alarm)
         if not low <= energy <= high:
             raise ReplayMismatchError("the noise is not of its mechanism's size", hint=_HINT, place=place)
+
+
+def check_laplace_fit(noise: Sequence[int], scale: Fraction, *, place: str, share: int) -> None:
+    """Raise `ReplayMismatchError` where noise does not fit discrete Laplace noise of its scale.
+
+    Args:
+        noise: the recorded noise, all that was drawn.
+        scale: of the noise; 0 means that there is none.
+        place: what to name.
+        share: how many such checks share the false-alarm rate.
+    """
+    if scale == 0 or not noise:
+        check_fit(noise, Fraction(0), drawn=0, selected=False, place=place, share=share)
+        return
+    alarm, unit = FALSE_ALARM / (3 * share), float(scale)
+    limit = unit * math.log(2 * len(noise) / alarm)
+    for index, draw in enumerate(noise):
+        if abs(draw) > limit:
+            raise ReplayMismatchError(
+                "the noise of a cell is beyond its mechanism", hint=_HINT, place=f"{place}, cell {index}"
+            )
+    size = math.fsum(abs(draw) / unit for draw in noise) / len(noise)
+    low, high = size_limits(len(noise), unit, alarm)
+    if not low <= size <= high:
+        raise ReplayMismatchError("the noise is not of its mechanism's size", hint=_HINT, place=place)
 
 
 def check_choice(scores: Sequence[int], chosen: Sequence[int], scale: Fraction) -> None:
@@ -125,6 +155,23 @@ def energy_limits(draws: int, sigma: float, alarm: float) -> tuple[float, float]
     grid = [2.0 ** (power / 4) for power in range(-60, 60)]
     low = max(low_at(s) for s in grid)
     high = min(high_at(s) for s in grid if s < 0.5)
+    return max(0.0, low), high
+
+
+def size_limits(draws: int, scale: float, alarm: float) -> tuple[float, float]:
+    """Return the limits of the mean of |X| / scale over `draws` Laplace draws, each passed with chance `alarm`.
+
+    With q = exp(-1 / scale), r = q exp(s / scale) < 1: E[exp(s |X| / scale)] = (1 - q) / (1 + q) * (1 + r) / (1 - r).
+    """
+    rate = math.log(1 / alarm) / draws
+
+    def log_moment(s: float) -> float:
+        q, r = math.exp(-1 / scale), math.exp(-(1 - s) / scale)
+        return math.log(-math.expm1(-1 / scale) / (1 + q)) + math.log((1 + r) / -math.expm1(-(1 - s) / scale))
+
+    low = max((-rate - log_moment(-s)) / s for s in (2.0 ** (power / 4) for power in range(-60, 60)))
+    near_one = [1 - 2.0 ** (-power / 8) for power in range(1, 120)]
+    high = min((rate + log_moment(s)) / s for s in (*near_one, *(2.0 ** (-power / 4) for power in range(4, 60))))
     return max(0.0, low), high
 
 

@@ -20,12 +20,14 @@ class Influence:
 
     Attributes:
         rows: rows that count before or after the change and not both times, over all groups.
+        units: the L1 distance between the counts of units by group.
         units_squared: the square of the L2 distance between the counts of units by group.
         groups: groups in which the count of units changes.
         most: how far the count of units of one group moves.  The threshold of private keys rests on these three.
     """
 
     rows: int
+    units: int
     units_squared: int
     groups: int
     most: int = 1
@@ -33,7 +35,9 @@ class Influence:
 
 def plain_influence(bound: ContributionBound, mode: KeyMode) -> Influence:
     """Return the influence of a table's one unit: all of its bounded rows come or go."""
-    return Influence(bound.rows, 1 if mode is KeyMode.NONE else bound.groups, bound.groups)
+    # A count of units moves by 1 in each group that the unit is in, so its distance is its own square.
+    cells = 1 if mode is KeyMode.NONE else bound.groups
+    return Influence(bound.rows, cells, cells, bound.groups)
 
 
 def influence_of(query: CheckedQuery) -> Influence:
@@ -45,10 +49,11 @@ def influence_of(query: CheckedQuery) -> Influence:
     """
     plain = plain_influence(query.bound, query.key_mode)
     if query.joined is not None and query.joined.exchanges:
-        plain = Influence(2 * plain.rows, 2 * plain.units_squared, 2 * plain.groups)
+        plain = Influence(2 * plain.rows, 2 * plain.units, 2 * plain.units_squared, 2 * plain.groups)
     found = [plain, *(_other_influence(query, limit) for limit in limits_of(query.others).values())]
     return Influence(
         max(one.rows for one in found),
+        max(one.units for one in found),
         max(one.units_squared for one in found),
         max(one.groups for one in found),
         max(one.most for one in found),
@@ -76,4 +81,4 @@ def _other_influence(query: CheckedQuery, limit: int) -> Influence:
         rows = cells = 2 * limit
     else:
         rows, cells = 2 * limit * query.bound.rows, 2 * limit * query.bound.groups
-    return Influence(rows, cells**2, cells, limit)
+    return Influence(rows, cells, cells**2, cells, limit)

@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-Z = Fraction(1_959_964, 1_000_000)
-"""The 97.5 % point of the normal law, rounded up."""
+from sandbox.privacy.scales import of_the_same_law, reach_of_95
 
 STEPS = 64
 SMOOTH = 10
@@ -87,7 +86,9 @@ def _reaching(jet: Jet, sigmas: Sequence[Fraction]) -> Sequence[Fraction]:
     steps = Jet(Fraction(0), coarse)
     if 2 * covariance(steps, steps, sigmas) <= covariance(jet, jet, sigmas):
         return sigmas
-    return [sigma if sigma >= SMOOTH else Fraction(math.ceil(Z * sigma)) / Z for sigma in sigmas]
+    z = reach_of_95(sigmas)
+    reaching = [sigma if sigma >= SMOOTH else Fraction(math.ceil(z * sigma)) / z for sigma in sigmas]
+    return of_the_same_law(sigmas, reaching)
 
 
 def error_of(jet: Jet, sigmas: Sequence[Fraction]) -> Fraction:
@@ -100,9 +101,9 @@ def interval_of(jet: Jet, sigmas: Sequence[Fraction]) -> tuple[Fraction, Fractio
     if jet.interval is not None:
         return jet.interval
     if jet.error is not None or len(jet.slopes) < 2:
-        half = Z * error_of(jet, sigmas)
+        half = reach_of_95(sigmas) * error_of(jet, sigmas)
     else:
-        half = Z * root_up(covariance(jet, jet, _reaching(jet, sigmas)))
+        half = reach_of_95(sigmas) * root_up(covariance(jet, jet, _reaching(jet, sigmas)))
     if jet.grain:
         half = math.ceil(half / jet.grain) * jet.grain
     return jet.amount - half, jet.amount + half
@@ -165,7 +166,7 @@ def product(one: Jet, other: Jet, sigmas: Sequence[Fraction]) -> Jet:
     together = first * second + covariance(one, other, sigmas) ** 2
     error = root_up(covariance(found, found, sigmas) + together)
     if all(jet.amount**2 > _KNOWN**2 * square for jet, square in ((one, first), (other, second))):
-        half = Z * root_up(covariance(found, found, _reaching(found, sigmas)) + together)
+        half = reach_of_95(sigmas) * root_up(covariance(found, found, _reaching(found, sigmas)) + together)
         return Jet(found.amount, found.slopes, interval=(found.amount - half, found.amount + half), error=error)
     ends = [end * end_2 for end in _widened(one, sigmas) for end_2 in _widened(other, sigmas)]
     return Jet(found.amount, found.slopes, interval=(min(ends), max(ends)), error=error)
@@ -180,7 +181,7 @@ def divided(one: Jet, other: Jet, sigmas: Sequence[Fraction]) -> Jet | None:
     """Return the quotient, or None where the divisor is within its own noise of zero."""
     if other.constant:
         return None if other.amount == 0 else scaled(one, 1 / other.amount)
-    if other.amount**2 <= Z**2 * covariance(other, other, sigmas) or other.amount == 0:
+    if other.amount**2 <= reach_of_95(sigmas) ** 2 * covariance(other, other, sigmas) or other.amount == 0:
         return None
     ratio = one.amount / other.amount
     slopes = {
@@ -197,7 +198,7 @@ def fieller(one: Jet, other: Jet, sigmas: Sequence[Fraction]) -> tuple[Fraction,
     It holds all r for which (one - r other)**2 <= z**2 Var(one - r other), so it covers the true quotient in 95 % of
     cases, however small the divisor is.
     """
-    square = Z**2
+    square = reach_of_95(sigmas) ** 2
     if other.amount:
         sigmas = _reaching(added(one, scaled(other, -one.amount / other.amount)), sigmas)
     free = other.amount**2 - square * covariance(other, other, sigmas)

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from sandbox.privacy.jet import root_up
 from sandbox.privacy.keys import TOTAL, Key, KeyText
+from sandbox.privacy.scales import of_the_same_law
 from sandbox.privacy.statistics import Statistic
 
 Noisy = tuple[Key, Sequence[Fraction | int], Sequence[Fraction]]
@@ -90,11 +91,12 @@ def consistent(measured: Sequence[Noisy], branches: Sequence[int]) -> list[Noisy
     levels = _measured_levels(measured, branches, places)
     weights = {part: _weight(part, levels, branches) for part in _subsets(branches)}
     parts = {part: _part(part, levels, branches) for part in weights}
-    held: dict[Level, tuple[Table, int, list[Fraction]]] = {}
+    held: dict[Level, tuple[Table, int, Sequence[Fraction]]] = {}
     for level in levels:
         values, below = _assembled(level, parts, weights, branches)
         factor = _factor(level, weights, branches)
-        held[level] = values, below, [root_up(factor * sigma**2) for sigma in measured[0][2]]
+        scales = of_the_same_law(measured[0][2], [root_up(factor * sigma**2) for sigma in measured[0][2]])
+        held[level] = values, below, scales
     found: list[Noisy] = []
     for key, _, _ in measured:
         values, below, scales = held[_level_of(key)]

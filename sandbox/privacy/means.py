@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from sandbox.privacy.jet import SMOOTH, STEPS, Z
+from sandbox.privacy.jet import SMOOTH, STEPS
+from sandbox.privacy.scales import reach_of_95
 from sandbox.privacy.statistics import Estimate
 from sandbox.privacy.value import LARGEST, Value
 
@@ -29,7 +30,8 @@ def mean_valuer(estimate: Estimate, sigmas: Sequence[Fraction]) -> Callable[[Seq
     smooth = min(sigmas[total], sigmas[count]) >= SMOOTH
     low, high = estimate.lower - estimate.centre, estimate.upper - estimate.centre
     fits = max(abs(estimate.lower), abs(estimate.upper), high - low) * estimate.resolution < LARGEST
-    z_top, z_below = Z.numerator**2, Z.denominator**2
+    z = reach_of_95(sigmas)
+    z_top, z_below = z.numerator**2, z.denominator**2
     # Over one denominator: A and B as above.
     whole = below * z_below
     count_reach, total_reach = count_square * z_top, total_square * z_top

@@ -12,13 +12,13 @@ from sandbox.errors import CanonicalError, ReplayMismatchError
 from sandbox.model.canonical import canonical_release_bytes
 from sandbox.model.question import Answer
 from sandbox.privacy.chosen_quantile import LeafChoice, choose_leaves, leaf_scores
-from sandbox.privacy.fit import check_choice, check_fit, check_leaves
+from sandbox.privacy.fit import check_choice, check_fit, check_laplace_fit, check_leaves
 from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.keys import TOTAL, Key, join_key, join_keys, parse_key
 from sandbox.privacy.margins import total_keys, with_totals
 from sandbox.privacy.noise import NoiseSource
 from sandbox.privacy.partials import Partials
-from sandbox.privacy.plan import Plan
+from sandbox.privacy.plan import Plan, PlannedStatistic
 from sandbox.privacy.profile import Profile
 from sandbox.privacy.query import KeyMode
 from sandbox.privacy.release import NoisyCell, release_answer
@@ -181,14 +181,7 @@ def _with_noise(
     for planned in plan.statistics[first:]:
         width = planned.statistic.width
         values = [amount for row in whole for amount in row[start : start + width]]
-        noisy = values
-        if planned.sigma != 0:
-            noisy = noise.gaussian(
-                values,
-                sigma=planned.sigma,
-                sensitivity_squared=planned.statistic.sensitivity_squared,
-                rho=planned.rho,
-            )
+        noisy = values if planned.sigma == 0 else _drawn(planned, values, noise)
         if len(noisy) != len(values):
             raise broken_guard("some statistics were given no noise")
         changes = list(map(sub, noisy, values))
@@ -196,6 +189,14 @@ def _with_noise(
             drawn[index] += changes[index * width : (index + 1) * width]
         start += width
     return [_Cell(k, vector, row, tuple(d)) for k, vector, row, d in zip(keys, exact, whole, drawn, strict=True)]
+
+
+def _drawn(planned: PlannedStatistic, values: Sequence[int], noise: NoiseSource) -> list[int]:
+    """Return the integers of one statistic, in all cells, with the noise of its kind."""
+    if planned.laplace is not None:
+        return noise.laplace(values, noise=planned.laplace, rho=planned.rho)
+    squared = planned.statistic.sensitivity_squared
+    return noise.gaussian(values, sigma=planned.sigma, sensitivity_squared=squared, rho=planned.rho)
 
 
 def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str, Any]) -> None:
@@ -217,6 +218,9 @@ def verify_measured(plan: Plan, answer_record: dict[str, Any], sealed: dict[str,
         stop = start + planned.statistic.width
         drawn = [amount for cell in cells for amount in cell.noise[start:stop]]
         start = stop
+        if planned.laplace is not None:
+            check_laplace_fit(drawn, planned.laplace.scale, place=f"statistic {index}", share=_checks(plan))
+            continue
         check_fit(
             drawn,
             planned.sigma,
@@ -333,8 +337,8 @@ def _integer(text: object) -> int:
 def _compare(plan: Plan, expected: dict[str, Any], found: dict[str, Any]) -> None:
     if set(found) != set(expected):
         raise _mismatch("the answer has unknown or missing fields", "answer")
-    for name in ("columns", "loss", "notes"):
-        if found[name] != expected[name]:
+    for name in ("columns", "loss", "pure_loss", "notes"):
+        if found.get(name) != expected.get(name):
             raise _mismatch(f"the answer's {name} are not the replay's", name)
     for part in ("rows", "standard_errors", "lower", "upper"):
         if not isinstance(found[part], list) or len(found[part]) != len(expected[part]):

@@ -25,6 +25,9 @@ SIGMA_BITS = 31
 """A scale has so many significant bits, rounded up: less than a billionth more noise, and its square
 fits one word of the sampler's exact arithmetic, which then takes a tenth less time."""
 
+MAX_SCALE = Fraction(2**55)
+"""The same for Laplace noise, whose law falls off slower: beyond 128 scales lies less than one draw in 10**55."""
+
 MAX_RHO = 10**18
 """A loss beyond this promises nothing, and its scale would leave what floats can hold; refused."""
 
@@ -63,6 +66,29 @@ class Threshold:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class LaplaceNoise:
+    """Discrete Laplace noise on one statistic.
+
+    Attributes:
+        scale: of the noise, a 64-bit float.
+        distance: the exact L1 sensitivity over all cells, in the statistic's integer units.
+        epsilon: its pure loss, rounded up.
+    """
+
+    scale: Fraction
+    distance: int
+    epsilon: Fraction
+
+    def to_record(self) -> dict[str, str]:
+        """Return the noise as a canonical record."""
+        return {
+            "scale": format_exact(self.scale),
+            "distance": str(self.distance),
+            "epsilon": format_exact(self.epsilon),
+        }
+
+
 def gaussian_measurement(sigma: float) -> Any:
     """Return OpenDP's discrete Gaussian on vectors of 64-bit integers, under L2 distance and zCDP."""
     return dp.m.make_gaussian(dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64"), scale=sigma)
@@ -92,14 +118,7 @@ def gaussian_sigma(sensitivity_squared: int, rho: Fraction) -> Fraction:
     Privacy: sigma**2 * 2 * rho >= sensitivity**2 exactly, and OpenDP's map at the sensitivity (rounded up) is at most
     rho.  Source: Canonne, Kamath, Steinke 2020, theorem 4.
     """
-    if rho <= 0:
-        raise BoundError(
-            "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
-        )
-    if rho > MAX_RHO:
-        raise BoundError(
-            "a loss so large promises nothing", hint="give the question a rho below 1", code="privacy.bound.loss"
-        )
+    _check_rho(rho)
     if sensitivity_squared == 0:
         return Fraction(0)
     square = Fraction(sensitivity_squared) / (2 * rho)
@@ -118,6 +137,71 @@ def _short_up(scale: float) -> float:
     """Return the least number of `SIGMA_BITS` bits that is not below a scale."""
     mantissa, exponent = math.frexp(scale)
     return math.ldexp(math.ceil(math.ldexp(mantissa, SIGMA_BITS)), exponent - SIGMA_BITS)
+
+
+def laplace_measurement(scale: float) -> Any:
+    """Return OpenDP's discrete Laplace on vectors of 64-bit integers, under L1 distance and pure loss."""
+    return dp.m.make_laplace(dp.vector_domain(dp.atom_domain(T="i64")), dp.l1_distance(T="i64"), scale=scale)
+
+
+def laplace_loss(scale: Fraction, distance: int) -> Fraction:
+    """Return the pure loss epsilon of discrete Laplace noise of a scale, a 64-bit float, at an L1 sensitivity.
+
+    It is OpenDP's map, which rounds up, and in exact arithmetic not below `distance / scale`.
+    """
+    return max(Fraction(laplace_measurement(float(scale)).map(distance)), distance / scale)
+
+
+@cache
+def laplace_scale(distance: int, rho: Fraction) -> Fraction:
+    """Return the scale of the discrete Laplace for an L1 sensitivity, as an exact rational, rounded up.
+
+    Args:
+        distance: the exact L1 sensitivity, in the statistic's integer units.
+        rho: what this statistic is charged in zCDP.
+
+    Raises:
+        BoundError: rho is not positive or promises nothing, or the noise would not fit 64 bits.
+
+    Privacy: the noise has a pure loss epsilon, OpenDP's own map, with epsilon**2 / 2 <= rho exactly.  Source: Ghosh,
+    Roughgarden, Sundararajan 2012 for the noise; Bun, Steinke 2016, proposition 1.4 for its zCDP
+    (`docs/proofs/laplace.md`).
+    """
+    _check_rho(rho)
+    if distance == 0:
+        return Fraction(0)
+    square = Fraction(distance**2) / (2 * rho)
+    if square >= MAX_SCALE**2 or distance >= 2**62:
+        raise BoundError(
+            "the noise would be beyond 55 bits", hint="spend more loss, or narrow the values", code="privacy.bound.loss"
+        )
+    scale = _short_up(sqrt_up(square))
+    while laplace_loss(Fraction(scale), distance) ** 2 > 2 * rho:
+        scale = _short_up(math.nextafter(scale, math.inf))
+    return Fraction(scale)
+
+
+def laplace_noise(distance: int, rho: Fraction) -> LaplaceNoise:
+    """Return the least Laplace noise that a charge of rho allows.
+
+    Raises:
+        BoundError: as `laplace_scale`.
+
+    Privacy: pure loss `epsilon`, with epsilon**2 / 2 <= rho exactly.
+    """
+    scale = laplace_scale(distance, rho)
+    return LaplaceNoise(scale, distance, laplace_loss(scale, distance) if distance else Fraction(0))
+
+
+def _check_rho(rho: Fraction) -> None:
+    if rho <= 0:
+        raise BoundError(
+            "the question has no loss to spend", hint="give it a rho above zero", code="privacy.bound.loss"
+        )
+    if rho > MAX_RHO:
+        raise BoundError(
+            "a loss so large promises nothing", hint="give the question a rho below 1", code="privacy.bound.loss"
+        )
 
 
 def sqrt_up(square: Fraction) -> float:

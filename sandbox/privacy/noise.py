@@ -14,9 +14,11 @@ import numpy as np
 
 from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.mechanism import (
+    LaplaceNoise,
     Threshold,
     choice_measurement,
     gaussian_measurement,
+    laplace_measurement,
     sqrt_up,
     threshold_loss,
     threshold_measurement,
@@ -29,6 +31,10 @@ class NoiseSource(Protocol):
 
     def gaussian(self, values: Sequence[int], *, sigma: Fraction, sensitivity_squared: int, rho: Fraction) -> list[int]:
         """Return `values` with independent discrete Gaussian noise of scale `sigma`."""
+        ...
+
+    def laplace(self, values: Sequence[int], *, noise: LaplaceNoise, rho: Fraction) -> list[int]:
+        """Return `values` with independent discrete Laplace noise."""
         ...
 
     def thresholded(
@@ -62,6 +68,23 @@ class OpenDpNoise:
         """
         measurement = gaussian_measurement(_as_float(sigma))
         if Fraction(measurement.map(sqrt_up(Fraction(sensitivity_squared)))) > rho:
+            raise broken_guard("the noise of a statistic is too little for its share of the loss")
+        if not values:
+            return []
+        return [int(value) for value in measurement(np.asarray(values, dtype=np.int64))]
+
+    def laplace(self, values: Sequence[int], *, noise: LaplaceNoise, rho: Fraction) -> list[int]:
+        """Return `values` with independent discrete Laplace noise.
+
+        Args:
+            values: integers within 2**62 of zero, which neighbouring tables move by `noise.distance` in L1 at most.
+            noise: its scale, a 64-bit float, and the pure loss that it claims.
+            rho: what it may be charged.
+
+        Privacy: pure loss `noise.epsilon`, and rho-zCDP; checked with OpenDP's map before a draw, or `privacy.guard`.
+        """
+        measurement = laplace_measurement(_as_float(noise.scale))
+        if Fraction(measurement.map(noise.distance)) > noise.epsilon or noise.epsilon**2 > 2 * rho:
             raise broken_guard("the noise of a statistic is too little for its share of the loss")
         if not values:
             return []

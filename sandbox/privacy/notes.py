@@ -5,22 +5,33 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from sandbox.model.exact import decimal_text
 from sandbox.privacy.chosen_quantile import choice_notes
-from sandbox.privacy.estimate import Z
 from sandbox.privacy.influence import limits_of
 from sandbox.privacy.plan import Plan
 from sandbox.privacy.profile import Profile
 from sandbox.privacy.query import AggregateKind, Bounding, KeyMode
+from sandbox.privacy.scales import Z
 from sandbox.privacy.showing import showing_notes
 
 
 def answer_notes(plan: Plan, profile: Profile | None) -> tuple[str, ...]:
     """Return the notes that an answer carries; a function of public facts."""
     notes = [*bias_notes(plan, profile), *clamp_notes(plan), *unit_notes(plan), *key_notes(plan), *showing_notes(plan)]
+    notes += pure_notes(plan)
     notes.append("the 95 % intervals cover the noise, and not what the contribution bound left out")
     if plan.finish.having is not None or plan.finish.limit is not None:
         notes.append("rows were chosen by their noisy values, so the values shown lean towards the choice")
     return tuple(notes)
+
+
+def pure_notes(plan: Plan) -> list[str]:
+    """Return the pure loss of an answer with Laplace noise, beside what it is charged."""
+    if plan.pure_loss is None:
+        return []
+    epsilon, rho = (decimal_text(amount, round_up=True) for amount in (plan.pure_loss, plan.loss.rho))
+    said = f"this answer has a pure loss of epsilon = {epsilon}, delta = 0; its accounts are charged rho = {rho} for it"
+    return [f"the noise is discrete Laplace: {said}"]
 
 
 def unit_notes(plan: Plan) -> list[str]:

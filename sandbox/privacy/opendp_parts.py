@@ -6,7 +6,7 @@ Its `prelude` also imports scikit-learn, SciPy and pandas where they are install
 from opendp import measurements as m
 from opendp.domains import atom_domain, map_domain, vector_domain
 from opendp.measures import zero_concentrated_divergence
-from opendp.metrics import absolute_distance, l02inf_distance, l2_distance, linf_distance
+from opendp.metrics import absolute_distance, l02inf_distance, l1_distance, l2_distance, linf_distance
 from opendp.mod import enable_features
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "atom_domain",
     "enable_features",
     "l02inf_distance",
+    "l1_distance",
     "l2_distance",
     "linf_distance",
     "m",

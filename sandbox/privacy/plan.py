@@ -22,14 +22,16 @@ from sandbox.privacy.chosen_quantile import SHARE as LEAF_SHARE
 from sandbox.privacy.chosen_quantile import LeafChoice, with_leaf_choice
 from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.histogram import Histogram
-from sandbox.privacy.influence import influence_of
+from sandbox.privacy.influence import Influence, influence_of
 from sandbox.privacy.joined import Joined, JoinedTable, Reads, reads_of
 from sandbox.privacy.keys import KeyText
+from sandbox.privacy.laplace import distance_of, laplace_deviation
 from sandbox.privacy.layout import PLAIN, Layout
 from sandbox.privacy.margins import rolled_statistics
-from sandbox.privacy.mechanism import Threshold, gaussian_sigma, threshold_release
+from sandbox.privacy.mechanism import LaplaceNoise, Threshold, gaussian_sigma, laplace_noise, threshold_release
 from sandbox.privacy.query import PLAIN_SETTINGS, Bounding, CheckedQuery, Finish, Formula, KeyMode, Output, Settings
 from sandbox.privacy.rescaling import rescaled
+from sandbox.privacy.scales import LaplaceScales
 from sandbox.privacy.statistics import Chosen, Estimate, Statistic, choose_statistics
 from sandbox.privacy.top import SHARE, Choice, choice_of
 
@@ -50,11 +52,19 @@ class PlannedKey:
 
 @dataclass(frozen=True, slots=True)
 class PlannedStatistic:
-    """A statistic with its share of the loss and the scale of its noise, both exact."""
+    """A statistic with its share of the loss and the scale of its noise, both exact.
+
+    Attributes:
+        statistic: what is measured.
+        rho: what it is charged.
+        sigma: of discrete Gaussian noise the scale; of discrete Laplace noise the standard deviation, rounded up.
+        laplace: how Laplace noise is drawn, or None for Gaussian noise.
+    """
 
     statistic: Statistic
     rho: Fraction
     sigma: Fraction
+    laplace: LaplaceNoise | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the planned statistic as a canonical record."""
@@ -62,6 +72,7 @@ class PlannedStatistic:
             "statistic": self.statistic.to_record(),
             "rho": format_exact(self.rho),
             "sigma": format_exact(self.sigma),
+            **({} if self.laplace is None else {"laplace": self.laplace.to_record()}),
         }
 
 
@@ -172,9 +183,16 @@ class Plan:
         """How many integers a row of the SQL has."""
         return max(1, self.scalars)
 
-    def entry_sigmas(self) -> list[Fraction]:
+    @property
+    def pure_loss(self) -> Fraction | None:
+        """The pure loss epsilon of the whole answer, rounded up, at delta = 0; None where noise is Gaussian."""
+        parts = [planned.laplace.epsilon for planned in self.statistics if planned.laplace is not None]
+        return sum(parts, Fraction(0)) if self.settings.laplace else None
+
+    def entry_sigmas(self) -> Sequence[Fraction]:
         """Return the scale of every noisy integer of a cell, in whole rows and resolutions."""
-        return [p.sigma / p.statistic.fine for p in self.statistics for _ in range(p.statistic.width)]
+        sigmas = [p.sigma / p.statistic.fine for p in self.statistics for _ in range(p.statistic.width)]
+        return LaplaceScales(tuple(sigmas)) if self.settings.laplace else sigmas
 
     def whole(self, noisy: Sequence[int]) -> Sequence[Fraction | int]:
         """Return noisy integers in whole rows and resolutions."""
@@ -233,8 +251,8 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         BoundError: the loss has no rho, or no delta where keys are private, or is too small for 64-bit noise.
 
     Privacy: for tables that differ in all rows of one unit, `measure` of this plan costs at most `loss`: each
-    statistic's discrete Gaussian is rho_i-zCDP with sum(rho_i) <= rho, the thresholded release besides fails with
-    probability at most delta, and the rest is post-processing (`docs/proofs/composition.md`).
+    statistic's discrete Gaussian or Laplace noise is rho_i-zCDP with sum(rho_i) <= rho, the thresholded release besides
+    fails with probability at most delta, and the rest is post-processing (`docs/proofs/composition.md`).
     """
     if loss.rho <= 0:
         raise BoundError(
@@ -252,7 +270,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     share = (loss.rho - choosing) / sum(weights)
     rhos = [share * weight for weight in weights]
     planned = [
-        PlannedStatistic(statistic, rho, gaussian_sigma(statistic.sensitivity_squared, rho))
+        planned_statistic(query, statistic, rho, influence)
         for statistic, rho in zip(chosen.statistics, rhos, strict=True)
     ]
     threshold: Threshold | None = None
@@ -294,6 +312,17 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         others=query.others,
         levels=query.levels,
     )
+
+
+def planned_statistic(
+    query: CheckedQuery, statistic: Statistic, rho: Fraction, influence: Influence
+) -> PlannedStatistic:
+    """Return a statistic with the least noise of the question's kind that its share of the loss allows."""
+    if not query.settings.laplace:
+        return PlannedStatistic(statistic, rho, gaussian_sigma(statistic.sensitivity_squared, rho))
+    levels = max(1, len(query.levels))
+    noise = laplace_noise(distance_of(statistic, influence, levels), rho)
+    return PlannedStatistic(statistic, rho, laplace_deviation(noise.scale), noise)
 
 
 def _with_choices(

@@ -265,6 +265,7 @@ class Settings:
         top: whether the first groups are chosen by report-noisy-max, and only those are counted (`top.py`).
         quantile: whether the one quantile is chosen by report-noisy-max (`chosen_quantile.py`).
         consistent: whether cells and totals are made to add up.
+        laplace: whether the noise is discrete Laplace, under a pure loss (`laplace.py`).
     """
 
     bounding: Bounding = Bounding.SAMPLE
@@ -275,6 +276,7 @@ class Settings:
     top: bool = False
     quantile: bool = False
     consistent: bool = False
+    laplace: bool = False
 
     @property
     def changes_values(self) -> bool:
@@ -292,6 +294,7 @@ class Settings:
             "top": self.top,
             "quantile": self.quantile,
             "consistent": self.consistent,
+            **({"noise": "laplace"} if self.laplace else {}),  # Other plans keep their digests.
         }
 
 

@@ -8,16 +8,19 @@ from fractions import Fraction
 from sandbox.model.question import Quote, QuotedStatistic
 from sandbox.privacy.accounting import people_loss
 from sandbox.privacy.chosen_quantile import likely_leaf
-from sandbox.privacy.estimate import Z, root_up, value_of
+from sandbox.privacy.estimate import root_up, value_of
 from sandbox.privacy.histogram import level_counts
-from sandbox.privacy.notes import bias_notes, clamp_notes, key_notes, unit_notes
-from sandbox.privacy.plan import Plan
+from sandbox.privacy.mechanism import gaussian_sigma
+from sandbox.privacy.notes import bias_notes, clamp_notes, key_notes, pure_notes, unit_notes
+from sandbox.privacy.plan import Plan, PlannedStatistic
 from sandbox.privacy.profile import Profile
 from sandbox.privacy.query import AggregateKind
-from sandbox.privacy.statistics import Estimate, Statistic, StatisticKind
+from sandbox.privacy.scales import reach_of_95
+from sandbox.privacy.statistics import Estimate, StatisticKind
 
 REFERENCE_COUNT = 1000
 """Rows in the cell that a mean's error is quoted for where no profile says better."""
+LAPLACE = "discrete Laplace"
 _LINEAR = {AggregateKind.COUNT, AggregateKind.UNITS, AggregateKind.SUM, AggregateKind.DISTINCT}
 
 
@@ -45,8 +48,27 @@ def quote_plan(plan: Plan, profile: Profile | None = None) -> Quote:
         threshold=None if plan.threshold is None else float(plan.threshold.value),
         bounding=plan.bounding,
         bound=plan.bound.to_record(),
-        notes=(*bias_notes(plan, profile), *clamp_notes(plan), *unit_notes(plan), *key_notes(plan)),
+        notes=(*bias_notes(plan, profile), *clamp_notes(plan), *unit_notes(plan), *key_notes(plan), *_pure_notes(plan)),
+        pure_loss=plan.pure_loss,
     )
+
+
+def _pure_notes(plan: Plan) -> list[str]:
+    """Return the pure loss of Laplace noise, and how much narrower Gaussian noise at the same charge would be."""
+    wider = [
+        planned.sigma / gaussian_sigma(planned.statistic.sensitivity_squared, planned.rho)
+        for planned in plan.statistics
+        if planned.laplace is not None and planned.sigma
+    ]
+    notes = pure_notes(plan)
+    if wider and min(wider) > 1:
+        least, most = (f"{float(share):.3g}" for share in (min(wider), max(wider)))
+        times = least if least == most else f"{least} to {most}"
+        notes.append(
+            f"Gaussian noise at the same charge is {times} times narrower: leave `noise` out where delta = 0 is not "
+            "needed"
+        )
+    return notes
 
 
 def _reference_count(plan: Plan, profile: Profile | None) -> int:
@@ -68,7 +90,7 @@ def _quoted(plan: Plan, name: str, index: int, reference: int) -> QuotedStatisti
         furthest = max(estimate.upper - estimate.centre, estimate.centre - estimate.lower)
         error = root_up(sigmas[estimate.sum] ** 2 + furthest**2 * sigmas[estimate.count] ** 2) / reference
         error = min(error, Fraction(estimate.upper - estimate.lower)) * estimate.resolution
-        scale, half = sigmas[estimate.sum] / reference * estimate.resolution, Z * error
+        scale, half = sigmas[estimate.sum] / reference * estimate.resolution, reach_of_95(sigmas) * error
     else:
         value = value_of(plan.formulas[index], plan.estimates, reference_cell(plan, reference), sigmas)
         if value.standard_error is None or value.lower is None or value.upper is None:
@@ -78,8 +100,10 @@ def _quoted(plan: Plan, name: str, index: int, reference: int) -> QuotedStatisti
         scale = error
     return QuotedStatistic(
         name=name,
-        mechanism="discrete Gaussian" if plan.leaf_choice is None else "report-noisy-max beside a noisy tree",
-        sensitivity=_root_text(main.sensitivity_squared),
+        mechanism=_mechanism(plan),
+        sensitivity=_root_text(main.statistic.sensitivity_squared)
+        if main.laplace is None
+        else str(main.laplace.distance),
         noise_scale=float(scale),
         standard_error=float(error),
         half_width_95=float(half),
@@ -87,13 +111,18 @@ def _quoted(plan: Plan, name: str, index: int, reference: int) -> QuotedStatisti
     )
 
 
-def _main_statistic(plan: Plan, estimate: Estimate) -> Statistic:
+def _mechanism(plan: Plan) -> str:
+    if plan.leaf_choice is not None:
+        return "report-noisy-max beside a noisy tree"
+    return LAPLACE if plan.settings.laplace else "discrete Gaussian"
+
+
+def _main_statistic(plan: Plan, estimate: Estimate) -> PlannedStatistic:
     if estimate.tree is not None:
-        nodes = (p.statistic for p in plan.statistics if p.statistic.kind is StatisticKind.NODES)
-        return next(nodes)
+        return next(p for p in plan.statistics if p.statistic.kind is StatisticKind.NODES)
     main = estimate.moments[0].sum if estimate.moments else estimate.count if estimate.sum is None else estimate.sum
     assert main is not None
-    return plan.statistics[main].statistic
+    return plan.statistics[main]
 
 
 def reference_cell(plan: Plan, reference: int) -> list[int]:

@@ -71,6 +71,7 @@ def release_answer(plan: Plan, cells: Sequence[NoisyCell], profile: Profile | No
         upper=_by_rows(rows, [_parts(rows, slot, "upper") for slot in slots]),
         loss=plan.loss,
         notes=answer_notes(plan, profile),
+        pure_loss=plan.pure_loss,
     )
 
 

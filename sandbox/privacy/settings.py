@@ -18,7 +18,7 @@ from sandbox.privacy.query import Bounding, Settings
 MAX_WEIGHTS = 64
 _EXAMPLE = (
     "write SETTINGS bounding = 'rescale', weights = (2, 1), suppress = 0.5, nonnegative = TRUE, round = TRUE, "
-    "top = 'noisy_max', quantile = 'noisy_max'"
+    "top = 'noisy_max', quantile = 'noisy_max', noise = 'laplace'"
 )
 Given = bool | str | tuple[Fraction, ...]
 
@@ -66,6 +66,7 @@ def _read(sql: str, tokens: Sequence[Token]) -> Settings:
         top="top" in found,
         quantile="quantile" in found,
         consistent=found.get("consistent", False) is True,
+        laplace=str(found.get("noise", "gaussian")).lower() == "laplace",
     )
 
 
@@ -104,6 +105,8 @@ def _check(sql: str, name: Token, value: Given) -> None:
         fits = fits and isinstance(value, tuple) and all(Fraction(1, 1000) <= weight <= 1000 for weight in value)
     elif key in {"top", "quantile"}:
         fits = isinstance(value, str) and value.lower() == "noisy_max"
+    elif key == "noise":
+        fits = isinstance(value, str) and value.lower() in {"gaussian", "laplace"}
     elif key == "suppress":
         fits = isinstance(value, tuple) and len(value) == 1 and 0 < value[0] <= 1000
     else:

@@ -27,6 +27,7 @@ WORDS = st.sampled_from(
         "USING (district)",
         "SETTINGS round = TRUE",
         "SETTINGS quantile = 'noisy_max'",
+        "SETTINGS noise = 'laplace'",
         "SETTINGS",
         "weights = (1, 2)",
         "FROM",

@@ -185,7 +185,9 @@ def test_the_test_itself_finds_an_influence_that_is_too_small(broken, monkeypatc
 
     def smaller(query, limit):
         found = honest(query, limit)
-        return influence.Influence(found.rows // 2 if broken == "rows" else 2 * limit, *(found.units_squared, 1))
+        return influence.Influence(
+            found.rows // 2 if broken == "rows" else 2 * limit, found.units, *(found.units_squared, 1)
+        )
 
     if broken == "rows":
         # One row in each of 4 districts' ranks: the person's first row leaves, the next one of another kind enters.

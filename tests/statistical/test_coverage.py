@@ -174,7 +174,9 @@ def draws(plan, held, count, noise):
         width = planned.statistic.width
         wanted = list(held[start : start + width]) * count
         start += width
-        if planned.sigma:
+        if planned.laplace is not None:
+            wanted = noise.laplace(wanted, noise=planned.laplace, rho=planned.rho)
+        elif planned.sigma:
             wanted = noise.gaussian(
                 wanted,
                 sigma=planned.sigma,
@@ -218,6 +220,48 @@ def test_values_of_little_noise_are_covered_as_often_as_they_say(kind, shape, tr
             if low or (shape != "tiny" and (missing or wide or square > 1 + bars.room)):
                 beyond.append((name, share, missing, square))
         return beyond
+
+    hold(faults, trials)
+
+
+LAPLACE = {
+    kind: sql.replace(", SUM(age) * COUNT(*) AS times", "") + " SETTINGS noise = 'laplace'"
+    for kind, sql in QUESTIONS.items()
+    if kind != "rescaled"
+}
+
+
+@pytest.mark.parametrize("trials", [500, SOAK])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", LAPLACE)
+def test_values_of_much_laplace_noise_are_covered(kind, shape, trials):
+    def faults(number, bars):
+        found = covered(LAPLACE[kind], shape, WEAK[shape], number)
+        return [(name, share) for name, (share, _, _) in found.items() if share < bars.low]
+
+    hold(faults, trials)
+
+
+@pytest.mark.parametrize("trials", [1_000, SOAK])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", LAPLACE)
+def test_values_of_little_laplace_noise_are_covered_as_often_as_they_say(kind, shape, trials):
+    """Sums of several noises are covered up to 96.6 %; squares of Laplace noise vary by 5, where a normal's do by 2."""
+    rho = "2" if kind == "steps" and shape == "skewed" else SHARP[shape]
+
+    def faults(number, bars):
+        found = covered(LAPLACE[kind], shape, rho, number)
+        assert found
+        room = 0.02 + 7 * math.sqrt(5 / number)
+        return [
+            (name, share, missing, square)
+            for name, (share, missing, square) in found.items()
+            if share < bars.low
+            or (
+                shape != "tiny"
+                and (missing or square > 1 + room or (name not in WHOLE and (share > bars.high or square < 1 - room)))
+            )
+        ]
 
     hold(faults, trials)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from sandbox.privacy.keys import Key
 from sandbox.privacy.measure import measure
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.partials import Partials
-from sandbox.privacy.plan import Plan
+from sandbox.privacy.plan import Plan, PlannedStatistic
 from sandbox.privacy.vectors import entries, gather
 from tests.support import privacy_world as world
 from tests.support import proving
@@ -60,15 +61,22 @@ def measured(plan: Plan, partials: Partials) -> dict[Key, tuple[int, ...]]:
 
 
 def cost_of(plan: Plan, one: Partials, other: Partials) -> Fraction:
-    """Return sum over all entries of distance**2 / (2 sigma**2): what Gaussian noise of these scales costs."""
-    sigmas = [p.sigma for p in plan.statistics for _ in range(p.statistic.width)]
-    zeros = (0,) * len(sigmas)
+    """Return what noise of these scales costs: of Gaussian noise rho, of Laplace noise epsilon.
+
+    It is the sum over all entries of distance**2 / (2 sigma**2), or of distance / scale.
+    """
+    noises = [p for p in plan.statistics for _ in range(p.statistic.width)]
+    zeros = (0,) * len(noises)
     first, second = measured(plan, one), measured(plan, other)
     total = Fraction(0)
     for key in set(first) | set(second):
-        pairs = zip(first.get(key, zeros), second.get(key, zeros), sigmas, strict=True)
-        total += sum((Fraction((a - b) ** 2) / (2 * sigma**2) for a, b, sigma in pairs if a != b), Fraction(0))
+        pairs = zip(first.get(key, zeros), second.get(key, zeros), noises, strict=True)
+        total += sum((_entry_cost(abs(a - b), noise) for a, b, noise in pairs if a != b), Fraction(0))
     return total
+
+
+def _entry_cost(distance: int, noise: PlannedStatistic) -> Fraction:
+    return Fraction(distance**2) / (2 * noise.sigma**2) if noise.laplace is None else distance / noise.laplace.scale
 
 
 class _Search:
@@ -171,6 +179,10 @@ class _Recorder:
 
     def gaussian(self, values, **how):
         self.calls.append(("gaussian", list(values), how))
+        return list(values)
+
+    def laplace(self, values, **how):
+        self.calls.append(("laplace", list(values), how))
         return list(values)
 
     def thresholded(self, counts, **how):
@@ -284,3 +296,68 @@ def attack(plan: Plan, pair: Neighbours, trials: int, *, noise: float = 1) -> At
 def audit(plan: Plan, pair: Neighbours, attack: Attack, source: object | None = None) -> float:
     """Return the rho that an attacker proves against a plan, who knows the plan and both tables."""
     return proving.shown_at(attack.cuts, *draws(plan, pair, attack.trials, source))
+
+
+@dataclass(frozen=True)
+class PureAttack:
+    """Which of the integers that the unit moves are looked at, chosen before any draw.
+
+    Attributes:
+        places: of the looked-at integers, in the order of the calls.
+        sure: the epsilon that is shown but for a chance of `proving.ALARM`.
+        trials: releases with the unit, and as many without it.
+    """
+
+    places: frozenset[int]
+    sure: float
+    trials: int
+
+
+def pure_attack(plan: Plan, pair: Neighbours, trials: int, *, noise: float = 1) -> PureAttack:
+    """Choose what an attacker on a pure loss looks at: whether noisy integers lie at the exact ones with the unit or beyond.
+
+    There the ratio of the chances is exp(distance / scale) in each, the most that Laplace noise allows; with the unit it
+    has the chance 1 / (1 + q) in each, without it q**distance / (1 + q), for q = exp(-1 / scale).  More integers prove
+    more, by fewer releases: those that move furthest are taken, as many as are best.
+
+    Args:
+        plan: what is measured, with Laplace noise.
+        pair: the neighbours.
+        trials: releases with the unit, and as many without it.
+        noise: the scale, in planned ones.
+    """
+    losses: list[tuple[float, float]] = []
+    for call in _calls(plan, pair):
+        unit = float(call.how["noise"].scale) * noise  # type: ignore[attr-defined]
+        losses += [(abs(a - b) / unit, unit) for a, b in zip(call.with_unit, call.without, strict=True)]
+    order = sorted(range(len(losses)), key=lambda place: -losses[place][0])
+    best = PureAttack(frozenset(), -math.inf, trials)
+    with_unit = without = 1.0
+    for count, place in enumerate(order, start=1):
+        epsilon, unit = losses[place]
+        with_unit /= 1 + math.exp(-1 / unit)
+        without *= math.exp(-epsilon) / (1 + math.exp(-1 / unit))
+        few = int(proving.fewest(with_unit, trials, proving.ALARM / 2))
+        sure = _epsilon(few, int(proving.most(without, trials, proving.ALARM / 2)), trials)
+        if sure > best.sure:
+            best = PureAttack(frozenset(order[:count]), sure, trials)
+    return best
+
+
+def pure_audit(plan: Plan, pair: Neighbours, attack: PureAttack, source: object | None = None) -> float:
+    """Return the epsilon that such an attacker proves from draws of the deployed path, but for a chance of 2 * ALARM."""
+    source, trials, start = OpenDpNoise() if source is None else source, attack.trials, 0
+    passing = [np.ones(trials, dtype=bool), np.ones(trials, dtype=bool)]
+    for call in _calls(plan, pair):
+        places = [place for place in range(len(call.with_unit)) if start + place in attack.places]
+        start += len(call.with_unit)
+        exact, rest = (np.array([side[place] for place in places]) for side in (call.with_unit, call.without))
+        for side, amounts in enumerate((exact, rest)):
+            noisy = np.array(source.laplace(list(amounts) * trials, **call.how)).reshape(trials, len(amounts))
+            passing[side] &= np.all((noisy - exact) * np.sign(exact - rest) >= 0, axis=1)
+    return _epsilon(int(passing[0].sum()), int(passing[1].sum()), trials)
+
+
+def _epsilon(with_unit: int, without: int, trials: int) -> float:
+    low, high = proving.limits(with_unit, trials)[0], proving.limits(without, trials)[1]
+    return math.log(max(low, 1e-300) / high)

@@ -290,9 +290,18 @@ def self_joins(draw):
     return sql + (f" GROUP BY {', '.join(str(place + 1) for place in range(len(group)))}" if group else "")
 
 
+def pure():
+    """A question whose answer has Laplace noise and a pure loss, or that cannot have it."""
+    return st.one_of(questions(), two_steps(), joined(), rescaled()).map(
+        lambda sql: sql + (", " if "SETTINGS" in sql else " SETTINGS ") + "noise = 'laplace'"
+    )
+
+
 def any_questions():
     """Questions of every form."""
     return st.one_of(questions(), questions(), two_steps(), joined(), rescaled(), margined())
+
+    return st.one_of(questions(), questions(), two_steps(), joined(), rescaled(), pure())
 
 
 @st.composite

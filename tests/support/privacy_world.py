@@ -123,6 +123,9 @@ class NoNoise:
     def gaussian(self, values, *, sigma, sensitivity_squared, rho):
         return list(values)
 
+    def laplace(self, values, *, noise, rho):
+        return list(values)
+
     def thresholded(self, counts, *, sigma, threshold, rho):
         return {key: count for key, count in counts.items() if count >= threshold.value}
 

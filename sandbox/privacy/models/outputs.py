@@ -7,11 +7,11 @@ from typing import Any
 from sandbox.model.exact import format_exact
 from sandbox.model.job import CellKind, OutputDeclaration, OutputKind
 from sandbox.model.model_document import ModelDocument, ModelKind
-from sandbox.privacy.estimate import Z
 from sandbox.privacy.models.asking import ModelCard
 from sandbox.privacy.models.regression import Regression
 from sandbox.privacy.models.scorecard import FACTOR, Scorecard
 from sandbox.privacy.models.synthetic import SyntheticTable
+from sandbox.privacy.scales import Z
 
 INTERCEPT = "(intercept)"
 MAX_CARD_ROWS = 200

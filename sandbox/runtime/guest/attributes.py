@@ -164,7 +164,7 @@ NORMAL_DISTRIBUTION: Final = words("""
     cdf inv_cdf mean median mode overlap pdf quantiles samples stdev variance zscore
 """)
 DATA: Final = words("ask blocks parameters")
-ANSWER: Final = words("loss lower notes standard_errors table upper")
+ANSWER: Final = words("loss lower notes pure_loss standard_errors table upper")
 REFUSAL: Final = words("args code hint message")
 
 # Attributes of classes (constructors from text, constants); those of instances are not reached through the class.

@@ -25,10 +25,11 @@ class AskedAnswer:
         standard_errors: keys and the standard error of each value.
         lower, upper: keys and the ends of each value's 95 % interval.
         loss: what the answer cost.
+        pure_loss: its epsilon at delta = 0 where the question chose Laplace noise, else None.
         notes: sentences on bounds, bias and limits.
     """
 
-    __slots__ = ("loss", "lower", "notes", "standard_errors", "table", "upper")
+    __slots__ = ("loss", "lower", "notes", "pure_loss", "standard_errors", "table", "upper")
 
     def __init__(self, record: dict[str, Any]) -> None:
         columns = record["columns"]
@@ -37,6 +38,7 @@ class AskedAnswer:
         self.lower = _frame(columns, record["rows"], record["lower"])
         self.upper = _frame(columns, record["rows"], record["upper"])
         self.loss: dict[str, Any] = dict(record["loss"])
+        self.pure_loss: dict[str, Any] | None = dict(record["pure_loss"]) if "pure_loss" in record else None
         self.notes: list[str] = list(record["notes"])
 
     def __repr__(self) -> str:

@@ -1,0 +1,473 @@
+"""Laplace noise by choice: what may be asked, what it costs, what is drawn, and what is released and replayed."""
+
+import dataclasses
+import itertools
+import math
+import random
+from decimal import Context, Decimal
+from fractions import Fraction
+
+import pytest
+from opendp.combinators import make_pureDP_to_zCDP
+
+from sandbox.compute.noise_pool import PIECE, ThreadedNoise
+from sandbox.compute.run import open_engine, run_plan
+from sandbox.errors import BoundError, CanonicalError, PrivacyError, QueryError, ReplayMismatchError
+from sandbox.model.loss import PrivacyLoss
+from sandbox.model.question import Answer
+from sandbox.model.unit import OtherUnit
+from sandbox.privacy.accuracy import least_loss, relative_error
+from sandbox.privacy.fit import check_laplace_fit
+from sandbox.privacy.laplace import laplace_deviation
+from sandbox.privacy.measure import measure, verify_measured
+from sandbox.privacy.mechanism import (
+    MAX_SCALE,
+    gaussian_sigma,
+    laplace_loss,
+    laplace_measurement,
+    laplace_noise,
+    laplace_scale,
+)
+from sandbox.privacy.noise import OpenDpNoise
+from sandbox.privacy.plan import plan_query
+from sandbox.privacy.quote import quote_plan
+from sandbox.privacy.scales import Z_LAPLACE, Z, reach_of_95
+from tests.support import join_world as joins
+from tests.support import privacy_world as world
+
+ENGINE = open_engine(1)
+SETTING = " SETTINGS noise = 'laplace'"
+RHO = Fraction(1, 8)
+LOSS = PrivacyLoss(RHO)
+COUNT = "SELECT COUNT(*) AS n FROM visits"
+BY_DISTRICT = "SELECT district, COUNT(*) AS n, AVG(age) AS m FROM visits GROUP BY district"
+UNITS = {
+    unit: [{"age": 20 + unit % 60, "cost": 100 * unit, "district": world.DISTRICTS[unit % 3]}] * 2
+    for unit in range(300)
+}
+TABLE = world.table(world.visits(UNITS))
+
+
+def planned(sql, description=None, loss=LOSS):
+    return world.plan(sql + SETTING, description, loss=loss)
+
+
+def measured(sql=BY_DISTRICT, noise=None):
+    plan = planned(sql)
+    return plan, measure(plan, run_plan(plan, [TABLE], engine=ENGINE), OpenDpNoise() if noise is None else noise)
+
+
+# The law
+
+SCALES = [Fraction(2) ** power for power in range(-6, 51)] + [Fraction(n, 16) for n in range(1, 800)]
+FINE = Context(prec=80)
+
+
+def share_of(scale):
+    """q, from decimals of more digits than the code has."""
+    return Fraction(FINE.exp(FINE.divide(Decimal(-scale.denominator), Decimal(scale.numerator))))
+
+
+@pytest.mark.parametrize("scale", SCALES[::13])
+def test_the_deviation_is_that_of_the_discrete_law_rounded_up(scale):
+    q, found = share_of(scale), laplace_deviation(scale)
+    assert found**2 >= 2 * q / (1 - q) ** 2
+    # To 2**-64 where it is small, and to decimals where it is large.
+    assert (found - Fraction(1, 2**62)) ** 2 * (1 - Fraction(1, 10**30)) <= 2 * q / (1 - q) ** 2
+    assert found <= scale * Fraction(141_421_356_238, 10**11) + Fraction(1, 2**62)
+
+
+def test_no_noise_and_noise_beyond_decimals_have_a_deviation():
+    assert laplace_deviation(Fraction(0)) == 0
+    assert 0 < laplace_deviation(Fraction(1, 10**12)) < Fraction(1, 10**9)
+
+
+def test_a_half_width_of_whole_steps_holds_95_percent_at_every_scale():
+    """Beyond h steps lie 2 q**(h + 1) / (1 + q); and h is no more than a step above the continuous law's."""
+    for scale in SCALES:
+        q, half = share_of(scale), math.ceil(Z_LAPLACE * laplace_deviation(scale))
+        beyond = 2 * FINE.power(FINE.divide(Decimal(q.numerator), Decimal(q.denominator)), half + 1)
+        assert beyond <= Decimal("0.05") * (1 + Decimal(float(q))) + Decimal("1e-12"), scale
+        if scale > 4:
+            assert half <= float(scale) * math.log(20) * 1.000001 + 1
+
+
+def beyond(weights, reach):
+    """The mass of a weighed sum of continuous Laplace variables of distinct weights beyond `reach`: partial fractions."""
+    total = 0.0
+    for place, weight in enumerate(weights):
+        others = [other for index, other in enumerate(weights) if index != place]
+        total += math.exp(-reach / weight) * math.prod(weight**2 / (weight**2 - other**2) for other in others)
+    return total
+
+
+def test_as_many_deviations_as_one_noise_needs_hold_95_percent_of_any_sum():
+    """The proof's claim, computed: two weights on a fine grid, three to six at random; deviations are 1 throughout."""
+    reach = math.log(20) / math.sqrt(2)
+    assert 0 <= float(Z_LAPLACE) - reach < 1e-6
+    two = [beyond((math.sqrt((1 - s) / 2), math.sqrt(s / 2)), reach) for s in (n / 40_000 for n in range(1, 20_000))]
+    assert max(two) <= 0.05
+    assert min(two) > 0.045
+    draw, tried = random.Random(1), 0
+    for _ in range(30_000):
+        parts = [draw.expovariate(1) ** draw.choice([1, 2, 4]) for _ in range(draw.randint(3, 6))]
+        weights = [math.sqrt(part / sum(parts) / 2) for part in parts]
+        apart = min(abs(a - b) / max(a, b) for a, b in itertools.combinations(weights, 2))
+        if apart > 5e-3 and min(weights) > 1e-3:  # Else floats cancel.
+            tried += 1
+            assert 0.034 < beyond(weights, reach) <= 0.05 + 1e-9
+    assert tried > 10_000
+
+
+# The mechanism
+
+
+@pytest.mark.parametrize("distance", [1, 4, 999, 2**40 + 1])
+@pytest.mark.parametrize("rho", [Fraction(1, 2), Fraction(1, 3), Fraction(7, 1000), Fraction(25)])
+def test_the_scale_is_rounded_against_us_and_the_charge_is_that_of_opendps_own_conversion(distance, rho):
+    noise = laplace_noise(distance, rho)
+    assert noise.epsilon == laplace_loss(noise.scale, distance)
+    assert noise.epsilon**2 <= 2 * rho
+    assert noise.epsilon * noise.scale >= distance
+    assert noise.epsilon >= Fraction(laplace_measurement(float(noise.scale)).map(distance))
+    assert noise.epsilon**2 > 2 * rho * (1 - Fraction(1, 10**8)), "no more noise than the charge asks for"
+    charged = Fraction(make_pureDP_to_zCDP(laplace_measurement(float(noise.scale))).map(distance))
+    assert noise.epsilon**2 / 2 <= charged <= rho * (1 + Fraction(1, 10**12))
+
+
+def test_a_scale_that_nothing_moves_is_none():
+    assert laplace_noise(0, RHO).to_record() == {"scale": "0", "distance": "0", "epsilon": "0"}
+
+
+@pytest.mark.parametrize(
+    ("distance", "rho", "message"),
+    [
+        (1, Fraction(0), "no loss to spend"),
+        (1, Fraction(10**19), "a loss so large promises nothing"),
+        (2**40, Fraction(1, 2**40), "the noise would be beyond 55 bits"),
+        (2**62, Fraction(10**17), "the noise would be beyond 55 bits"),
+    ],
+)
+def test_noise_that_does_not_fit_is_refused(distance, rho, message):
+    with pytest.raises(BoundError, match=message) as raised:
+        laplace_scale(distance, rho)
+    assert raised.value.code == "privacy.bound.loss"
+    assert laplace_scale(2**54, Fraction(1, 2)) < MAX_SCALE
+
+
+def test_noise_for_less_than_the_claim_does_not_pass_the_map():
+    noise = laplace_noise(4, RHO)
+    assert len(OpenDpNoise().laplace([0] * 5, noise=noise, rho=RHO)) == 5
+    assert OpenDpNoise().laplace([], noise=noise, rho=RHO) == []
+    cheats = (
+        dataclasses.replace(noise, scale=noise.scale / 2),
+        dataclasses.replace(noise, distance=5),
+        dataclasses.replace(noise, scale=noise.scale / 2, epsilon=noise.epsilon * 2),
+    )
+    for cheat in cheats:
+        with pytest.raises(PrivacyError, match="too little for its share") as raised:
+            OpenDpNoise().laplace([1], noise=cheat, rho=RHO)
+        assert raised.value.code == "privacy.guard"
+    with pytest.raises(PrivacyError, match="no 64-bit float|not a 64-bit float") as raised:
+        OpenDpNoise().laplace([1], noise=dataclasses.replace(noise, scale=Fraction(1, 3)), rho=RHO)
+    assert raised.value.code == "privacy.guard"
+
+
+def test_threads_draw_in_pieces_and_each_asserts_the_whole():
+    noise = laplace_noise(1, Fraction(10**8))
+    values = list(range(0, 10_000_000, 10_000))
+    assert len(values) > PIECE
+    assert ThreadedNoise(2).laplace(values, noise=noise, rho=Fraction(10**8)) == values
+    with pytest.raises(PrivacyError, match="too little"):
+        ThreadedNoise(2).laplace(values, noise=noise, rho=Fraction(10**7))
+
+
+# The plan
+
+DISTANCES = {
+    COUNT: [4],
+    "SELECT COUNT(DISTINCT patient) AS n FROM visits": [1],
+    "SELECT district, COUNT(DISTINCT patient) AS n FROM visits GROUP BY district": [2],
+    "SELECT district, COUNT(*) AS n, COUNT(DISTINCT patient) AS u FROM visits GROUP BY district": [4, 2],
+    "SELECT SUM(age) AS s FROM visits": [4 * 120],
+    "SELECT AVG(age) AS m FROM visits": [4, 4 * 60],
+    "SELECT COUNT(DISTINCT district) AS k FROM visits": [4],
+    "SELECT district, COUNT(*) AS n FROM visits WHERE district IS NOT NULL GROUP BY ROLLUP (district)": [8],
+}
+
+
+@pytest.mark.parametrize("sql", DISTANCES)
+def test_l1_sensitivities_are_exact_whole_numbers(sql):
+    plan = planned(sql)
+    assert [statistic.laplace.distance for statistic in plan.statistics] == DISTANCES[sql]
+    assert all(s.laplace == laplace_noise(s.laplace.distance, s.rho) for s in plan.statistics)
+    assert all(s.sigma == laplace_deviation(s.laplace.scale) for s in plan.statistics)
+    assert reach_of_95(plan.entry_sigmas()) == Z_LAPLACE
+
+
+def test_a_second_kind_of_units_and_exchanged_rows_are_paid_for_in_l1():
+    person = OtherUnit("person", "person_id", "自然人", 5)
+    both = dataclasses.replace(world.describe(), also_protects=(person,))
+    sql = "SELECT district, COUNT(*) AS n, COUNT(DISTINCT patient) AS u FROM visits GROUP BY district"
+    # At most five enterprises touched, each of which exchanges its groups.
+    assert [s.laplace.distance for s in planned(sql, both).statistics] == [40, 20]
+    described = joins.bounded(rows=3, groups=3, other_rows=3, other_groups=3)
+    inner = "SELECT COUNT(*) AS n FROM visits v JOIN claims c ON v.patient = c.insured" + SETTING
+    assert [s.laplace.distance for s in joins.plan(inner, described).statistics] == [3]
+    left = inner.replace(" JOIN", " LEFT JOIN")
+    assert [s.laplace.distance for s in joins.plan(left, described).statistics] == [6]
+
+
+def test_all_of_rho_is_charged_and_pure_losses_add():
+    plan = planned(COUNT)
+    assert plan.loss == LOSS
+    assert plan.pure_loss == Fraction(1, 2)  # sqrt(2 / 8), and a scale of 8 is a float.
+    both = planned("SELECT COUNT(*) AS n, SUM(age) AS s FROM visits")
+    assert both.loss == LOSS
+    assert both.pure_loss == sum(s.laplace.epsilon for s in both.statistics)
+    assert Fraction(7071, 10_000) < both.pure_loss <= Fraction(7072, 10_000)
+    assert sum(s.laplace.epsilon**2 / 2 for s in both.statistics) <= RHO
+    assert planned(COUNT, loss=PrivacyLoss(RHO, Fraction(1, 10**6))).loss == LOSS, "no delta is spent"
+
+
+def test_weights_split_the_charge():
+    sql = "SELECT COUNT(*) AS n, COUNT(DISTINCT patient) AS u FROM visits SETTINGS noise = 'laplace', weights = (1, 3)"
+    plan = world.plan(sql, loss=LOSS)
+    assert [s.rho for s in plan.statistics] == [RHO / 4, RHO * 3 / 4]
+
+
+PLAIN_DIGESTS = {
+    BY_DISTRICT: {},
+    "SELECT diag, COUNT(DISTINCT patient) AS n FROM visits GROUP BY diag": {},
+    "SELECT MEDIAN(age) AS m FROM visits SETTINGS quantile = 'noisy_max'": {},
+}
+
+
+@pytest.mark.parametrize("sql", PLAIN_DIGESTS)
+def test_a_plan_without_the_setting_has_no_trace_of_it(sql):
+    plan = world.plan(sql)
+    record = plan.to_record()
+    assert "noise" not in record["settings"]
+    assert all("laplace" not in statistic for statistic in record["statistics"])
+    assert plan.pure_loss is None
+    assert reach_of_95(plan.entry_sigmas()) == Z
+    said = sql + (", " if "SETTINGS" in sql else " SETTINGS ") + "noise = 'gaussian'"
+    assert world.plan(said).digest() == plan.digest()
+
+
+def test_the_kind_of_noise_is_in_the_digest():
+    plan = planned(COUNT)
+    record = plan.to_record()
+    assert record["settings"]["noise"] == "laplace"
+    assert record["statistics"][0]["laplace"] == {"scale": "8", "distance": "4", "epsilon": "1/2"}
+    assert plan.digest() != world.plan(COUNT, loss=LOSS).digest()
+
+
+# What it is not for; each with a rewrite that is accepted
+
+REFUSED = {
+    "SELECT diag, COUNT(*) AS n FROM visits GROUP BY diag": (
+        "private group keys, whose threshold needs a delta",
+        "SELECT CASE WHEN diag = 'A' THEN 'A' ELSE 'other' END AS d, COUNT(*) AS n FROM visits GROUP BY 1" + SETTING,
+    ),
+    "SELECT MEDIAN(age) AS m FROM visits": (
+        "quantiles, which are read from a noisy tree",
+        "SELECT COUNT(*) FILTER (WHERE age <= 10) AS n FROM visits" + SETTING,
+    ),
+    "SELECT COUNT(*) AS n, QUANTILE_CONT(age, 0.9) AS q FROM visits": (
+        "quantiles, which are read from a noisy tree",
+        "SELECT QUANTILE_CONT(age, 0.9) AS q FROM visits",
+    ),
+    "SELECT COUNT(*) * SUM(age) AS p FROM visits": (
+        "a product of two noisy values, whose error it does not know",
+        "SELECT COUNT(*) AS n, SUM(age) AS s FROM visits" + SETTING,
+    ),
+    "SELECT 1 + SUM(age) / COUNT(*) * COUNT(*) AS p FROM visits": (
+        "a product of two noisy values, whose error it does not know",
+        "SELECT 1 + SUM(age) / COUNT(*) * 3 AS p, COUNT(*) AS n FROM visits" + SETTING,
+    ),
+}
+WITH_OTHERS = {
+    "SELECT district, COUNT(DISTINCT patient) AS n FROM visits GROUP BY district ORDER BY n DESC LIMIT 2"
+    " SETTINGS top = 'noisy_max'": "a choice by report-noisy-max, which has noise of its own",
+    "SELECT SUM(age) AS s FROM visits SETTINGS bounding = 'rescale'": "rescaling, which holds units to a norm in L2",
+}
+
+
+@pytest.mark.parametrize("sql", REFUSED)
+def test_what_it_is_not_for_is_refused_with_a_rewrite_that_is_accepted(sql):
+    reason, rewrite = REFUSED[sql]
+    with pytest.raises(QueryError, match=f"`noise = 'laplace'` is not for {reason}") as raised:
+        planned(sql)
+    assert raised.value.code == "input.query.noise"
+    assert raised.value.details["line"] == 1
+    assert raised.value.hint
+    world.plan(rewrite)
+    world.plan(sql)  # And without the setting, as every hint says or leaves open.
+
+
+@pytest.mark.parametrize("sql", WITH_OTHERS)
+def test_settings_that_do_not_go_with_it_are_refused_and_either_alone_is_accepted(sql):
+    with pytest.raises(QueryError, match=WITH_OTHERS[sql]) as raised:
+        world.plan(sql + ", noise = 'laplace'")
+    assert raised.value.code == "input.query.noise"
+    world.plan(sql)
+    world.plan(sql.partition(" SETTINGS")[0] + SETTING)
+
+
+@pytest.mark.parametrize("value", ["'gumbel'", "TRUE", "(1)", "''"])
+def test_no_other_noise_is_known(value):
+    with pytest.raises(QueryError, match="the setting `noise` is not known") as raised:
+        world.plan(COUNT + f" SETTINGS noise = {value}")
+    assert raised.value.code == "input.query.setting"
+    assert "noise = 'laplace'" in raised.value.hint
+
+
+# The answer
+
+
+def test_an_answer_says_its_pure_loss_beside_the_charge():
+    plan, found = measured()
+    record = found.answer.to_record()
+    assert record["pure_loss"] == {"epsilon": str(plan.pure_loss), "delta": "0"}
+    assert record["loss"] == LOSS.to_record()
+    (said,) = [note for note in record["notes"] if "pure loss" in note]
+    assert "discrete Laplace: this answer has a pure loss of epsilon = 0.707107, delta = 0;" in said
+    assert said.endswith("its accounts are charged rho = 0.125 for it")
+    assert Answer.parse(record) == found.answer
+    assert "pure_loss" not in world_answer(BY_DISTRICT).to_record()
+
+
+def world_answer(sql):
+    plan = world.plan(sql, loss=LOSS)
+    return measure(plan, run_plan(plan, [TABLE], engine=ENGINE), OpenDpNoise()).answer
+
+
+@pytest.mark.parametrize("broken", [{}, {"epsilon": "x", "delta": "0"}, "1/2", {"epsilon": 0.5, "delta": "0"}])
+def test_a_malformed_pure_loss_is_refused(broken):
+    record = {**measured()[1].answer.to_record(), "pure_loss": broken}
+    with pytest.raises(CanonicalError, match="an answer record is malformed"):
+        Answer.parse(record)
+
+
+def test_errors_are_those_of_the_law_and_intervals_reach_further_than_a_normal():
+    plan, found = measured("SELECT district, COUNT(*) AS n FROM visits GROUP BY district")
+    answer, sigma = found.answer, laplace_deviation(plan.statistics[0].laplace.scale)
+    half = math.ceil(Z_LAPLACE * sigma)
+    for row, error, low, high in zip(answer.rows, answer.standard_errors, answer.lower, answer.upper, strict=True):
+        assert error[1] == float(sigma)
+        assert (row[1] - low[1], high[1] - row[1]) == (half, half)
+    assert half > math.ceil(Z * sigma)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT AVG(cost) AS v FROM visits",
+        "SELECT SUM(cost) / SUM(age) AS v FROM visits",
+        "SELECT SUM(age) - 20 * COUNT(*) AS v FROM visits",
+        "SELECT STDDEV(age) AS v FROM visits",
+        "SELECT SUM(cost) AS v FROM visits",
+    ],
+)
+def test_every_kind_of_interval_reaches_by_the_noises_own_law(sql):
+    """With much data: half-width over error is 2.118 where noise is Laplace's, and 1.96 where it is Gaussian."""
+    # Enough loss for small noise, but steps enough that rounding to them does not show.
+    for setting, reach in ((SETTING, Z_LAPLACE), ("", Z)):
+        plan = world.plan(sql + setting, loss=PrivacyLoss(Fraction(1, 5)))
+        units = {u: [{"age": 20 + u % 60, "cost": 1_000 * (u % 90)}] * 2 for u in range(20_000)}
+        value = measure(plan, run_plan(plan, [world.table(world.visits(units))], engine=ENGINE), world.NoNoise()).answer
+        half = (value.upper[0][0] - value.lower[0][0]) / 2
+        assert half / value.standard_errors[0][0] == pytest.approx(float(reach), rel=0.005)
+
+
+def test_totals_that_add_up_keep_the_reach_of_their_law():
+    sql = (
+        "SELECT district, SUM(cost) AS s FROM visits WHERE district IS NOT NULL GROUP BY ROLLUP (district) "
+        "SETTINGS consistent = TRUE, noise = 'laplace'"
+    )
+    plan = world.plan(sql, loss=LOSS)
+    answer = measure(plan, run_plan(plan, [TABLE], engine=ENGINE), OpenDpNoise()).answer
+    for row, error, low, high in zip(answer.rows, answer.standard_errors, answer.lower, answer.upper, strict=True):
+        assert (high[1] - low[1]) / 2 / error[1] == pytest.approx(float(Z_LAPLACE), rel=1e-3), row
+    total = next(row[1] for row in answer.rows if row[0] == "(total)")
+    assert total == pytest.approx(sum(row[1] for row in answer.rows if row[0] != "(total)"))
+
+
+# Quotes and planning
+
+
+def test_a_quote_names_the_noise_its_l1_sensitivity_and_what_gaussian_noise_would_be():
+    quote = quote_plan(planned("SELECT district, COUNT(DISTINCT patient) AS n FROM visits GROUP BY district"))
+    (statistic,) = quote.statistics
+    assert (statistic.mechanism, statistic.sensitivity) == ("discrete Laplace", "2")
+    assert statistic.half_width_95 == math.ceil(Z_LAPLACE * Fraction(statistic.standard_error))
+    assert quote.pure_loss == Fraction(1, 2)
+    assert quote.to_record()["pure_loss"] == {"epsilon": "1/2", "delta": "0"}
+    assert (
+        "Gaussian noise at the same charge is 1.99 times narrower: leave `noise` out where delta = 0 is not needed"
+        in quote.notes
+    )
+    several = quote_plan(planned("SELECT COUNT(*) AS n, COUNT(DISTINCT patient) AS u FROM visits")).notes
+    assert any("is 1.4" in note and "times narrower" in note for note in several)
+    plain = quote_plan(world.plan(COUNT)).to_record()
+    assert "pure_loss" not in plain
+    assert not any("Gaussian" in note or "pure" in note for note in plain["notes"])
+
+
+def test_nothing_is_said_of_gaussian_noise_where_it_is_not_narrower():
+    """Far below one step Laplace noise of the same charge is the smaller one."""
+    loss = PrivacyLoss(Fraction(5000))
+    plan = planned("SELECT COUNT(DISTINCT patient) AS n FROM visits", loss=loss)
+    assert plan.statistics[0].sigma < gaussian_sigma(1, loss.rho)
+    assert not any("narrower" in note for note in quote_plan(plan).notes)
+
+
+def test_a_wanted_accuracy_is_planned_for_its_own_intervals():
+    within = Fraction(1, 50)
+    query, plain = world.check(COUNT + SETTING), world.check(COUNT)
+    wanted, gaussian = (least_loss(q, within, 1000, Fraction(0)).rho for q in (query, plain))
+    assert relative_error(plan_query(query, PrivacyLoss(wanted)), 1000) <= within
+    assert relative_error(plan_query(query, PrivacyLoss(wanted * Fraction(9, 10))), 1000) > within
+    # (2.118 / 1.96)**2 * 2, but for whole steps.
+    assert 2 < wanted / gaussian < Fraction(27, 10)
+
+
+# The auditor
+
+
+def test_a_replay_holds_and_finds_another_noise_and_another_claim():
+    plan, found = measured("SELECT day, COUNT(*) AS n FROM visits WHERE day < DATE '2020-03-01' GROUP BY day")
+    record = found.answer.to_record()
+    verify_measured(plan, record, found.sealed)
+    with pytest.raises(ReplayMismatchError, match="the answer's pure_loss are not the replay's") as raised:
+        verify_measured(plan, {**record, "pure_loss": {"epsilon": "1/4", "delta": "0"}}, found.sealed)
+    assert raised.value.details["place"] == "pure_loss"
+    with pytest.raises(ReplayMismatchError, match="unknown or missing fields"):
+        verify_measured(plan, {name: part for name, part in record.items() if name != "pure_loss"}, found.sealed)
+    quiet = measured(
+        "SELECT day, COUNT(*) AS n FROM visits WHERE day < DATE '2020-03-01' GROUP BY day", world.NoNoise()
+    )
+    with pytest.raises(ReplayMismatchError, match="not of its mechanism's size"):
+        verify_measured(plan, quiet[1].answer.to_record(), quiet[1].sealed)
+
+
+@pytest.mark.parametrize("times", [Fraction(1, 3), Fraction(4)])
+def test_recorded_noise_of_another_size_is_found(times):
+    """60 draws; the law is computed, so that true noise is refused once in 1e9."""
+    noise = OpenDpNoise().laplace([0] * 60, noise=laplace_noise(4, RHO / 50), rho=RHO / 50)
+    scale = laplace_noise(4, RHO / 50).scale
+    check_laplace_fit(noise, scale, place="statistic 0", share=1)
+    with pytest.raises(ReplayMismatchError, match="not of its mechanism's size") as raised:
+        check_laplace_fit(noise, scale / times, place="statistic 0", share=1)
+    assert raised.value.details["place"] == "statistic 0"
+
+
+def test_one_draw_too_large_and_noise_where_none_is_are_found():
+    with pytest.raises(ReplayMismatchError, match="beyond its mechanism") as raised:
+        check_laplace_fit([0, 10**4], Fraction(100), place="statistic 1", share=1)
+    assert raised.value.details["place"] == "statistic 1, cell 1"
+    check_laplace_fit([], Fraction(3), place="statistic 0", share=1)
+    check_laplace_fit([0, 0], Fraction(0), place="statistic 0", share=1)
+    with pytest.raises(ReplayMismatchError, match="noise stands where none was drawn"):
+        check_laplace_fit([1], Fraction(0), place="statistic 0", share=1)
