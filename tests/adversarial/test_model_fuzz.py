@@ -88,7 +88,7 @@ def test_a_model_is_refused_or_all_its_questions_fit_its_loss(document, loss):
     spent = sum((asked.loss for _, asked in plan.questions), NO_LOSS)
     assert spent.rho <= loss.rho
     assert spent.delta <= loss.delta
-    assert all(asked.table == "visits" and asked.second is None for _, asked in plan.questions)
+    assert all(asked.table == "visits" and asked.joined is None for _, asked in plan.questions)
 
 
 @QUIET
