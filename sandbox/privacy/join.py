@@ -171,6 +171,9 @@ def read_join(text: Text, joins: Sequence[exp.Join], sides: Sequence[JoinSide], 
 def _keeps_left(text: Text, join: exp.Join, sides: Sequence[JoinSide]) -> bool:
     """Return whether a node is a LEFT JOIN; refuse what is no join of the last side with those before it."""
     *before, right = sides
+    if join.args.get("method"):
+        told = f"a {str(join.args['method']).upper()} JOIN is not in the language"
+        raise text.refusal(join, "feature", told, _example(before[0], right))
     known_arguments(text, join, "this", "on", "using", "side", "kind")
     side, kind = str(join.args.get("side") or "").upper(), str(join.args.get("kind") or "").upper()
     if side not in {"", "LEFT"} or kind not in {"", "INNER", "OUTER"}:

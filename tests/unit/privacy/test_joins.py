@@ -310,6 +310,15 @@ REWRITES = [
         "4 of them together and about the others apart",
         f"{CHAIN} JOIN visits w USING (patient)",
     ),
+    (f"{BOTH} ASOF JOIN drugs d ON d.holder = v.patient", "JOIN d ON v.patient = d.holder", f"{BOTH} JOIN drugs d ON v.patient = d.holder"),
+    ("FROM visits v NATURAL JOIN visits w", "JOIN w USING (patient)", "FROM visits v JOIN visits w USING (patient)"),
+    (
+        f"FROM (SELECT v.patient, COUNT(*) AS m {BOTH} GROUP BY v.patient) p JOIN drugs d ON d.holder = p.patient",
+        "make a step of each table and join those",
+        ("FROM (SELECT patient, COUNT(*) AS m FROM visits GROUP BY patient) p JOIN (SELECT insured, COUNT(*) AS k FROM claims "
+        "GROUP BY insured) q ON p.patient = q.insured JOIN drugs d ON d.holder = p.patient"),
+    ),
+    (f"{CHAIN} SETTINGS bounding = 'rescale'", "leave `bounding` out", CHAIN),
     (f"{CHAIN} WHERE v.age > 3 AND age < 9", "write v.age or c.age or d.age", f"{CHAIN} WHERE v.age > 3 AND d.age < 9"),
 ]  # fmt: skip
 
