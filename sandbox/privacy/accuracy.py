@@ -42,12 +42,14 @@ def relative_error(plan: Plan, cell: int) -> float:
 def least_loss(query: CheckedQuery, within: Fraction, cell: int, delta: Fraction) -> PrivacyLoss:
     """Return the least loss for which every value of a cell of `cell` rows has a 95 % half-width within `within`.
 
-    The noise falls as the loss grows, so it is found by bisection, to one part in a thousand, rounded up.
+    The noise falls as the loss grows, so it is found by bisection, to one part in a thousand, rounded up.  A pure loss
+    that the question asks for is left out: it fixes the noise.
 
     Raises:
         BoundError: no loss up to a rho of 1000 is enough.
     """
     delta = delta if query.key_mode is KeyMode.PRIVATE else Fraction(0)
+    query = replace(query, settings=replace(query.settings, pure_loss=None))
 
     def held(rho: Fraction) -> bool:
         return relative_error(plan_query(query, PrivacyLoss(rho, delta)), cell) <= within

@@ -9,6 +9,7 @@ setting is for those who need delta = 0 (`docs/proofs/laplace.md`, ADR 0019).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
@@ -16,15 +17,49 @@ from functools import cache
 
 from sqlglot import exp
 
+from sandbox.errors import BoundError
+from sandbox.model.exact import decimal_text
+from sandbox.model.loss import GRID
+from sandbox.privacy.accounting import DISPLAY_DELTA, epsilon_at
 from sandbox.privacy.influence import Influence
 from sandbox.privacy.jet import root_up
 from sandbox.privacy.parse import Text
-from sandbox.privacy.query import AggregateKind, Bounding, CheckedQuery, Formula, FormulaOp, KeyMode
+from sandbox.privacy.query import AggregateKind, Bounding, CheckedQuery, Formula, FormulaOp, KeyMode, Settings
 from sandbox.privacy.statistics import Statistic, StatisticKind
 
 _UP = Context(prec=60, rounding=ROUND_CEILING, Emin=-999_999, Emax=999_999)
 _MOST_DECAY = Fraction(100_000)
 """exp(-100000) stands for anything smaller, which only widens what rests on it."""
+
+
+def charges_of(settings: Settings, weights: Sequence[Fraction], rho: Fraction) -> list[Fraction]:
+    """Return what each statistic is charged: its weight's share of rho, or of the pure loss that was asked for.
+
+    Under a pure loss of E a statistic with share s has a pure loss of at most s E and is charged (s E)**2 / 2: often
+    less than rho in all, and the rest is not spent.
+
+    Raises:
+        BoundError: the pure loss that was asked for is charged more than rho (`privacy.bound.pure`).
+    """
+    shares = [weight / sum(weights) for weight in weights]
+    if settings.pure_loss is None:
+        return [share * rho for share in shares]
+    charges = [(share * settings.pure_loss) ** 2 / 2 for share in shares]
+    total = sum(charges, Fraction(0))
+    if total > rho:
+        needed, epsilon = decimal_text(total, round_up=True), epsilon_at(total, DISPLAY_DELTA / 2)
+        given = decimal_text(epsilon, digits=3, round_up=True)
+        raise BoundError(
+            f"a pure loss of {decimal_text(settings.pure_loss)} is charged rho = {needed}, more than the question has",
+            hint=f"give it rho: {needed}, which is --epsilon {given} at delta 1e-7, or ask for a smaller `pure_loss`",
+            code="privacy.bound.pure",
+        )
+    return charges
+
+
+def charged(charges: Sequence[Fraction], rho: Fraction) -> Fraction:
+    """Return the sum of charges on the grid of accounts, rounded up; at most rho, which is on it."""
+    return min(rho, Fraction(math.ceil(sum(charges, Fraction(0)) * GRID), GRID))
 
 
 def distance_of(statistic: Statistic, influence: Influence, levels: int) -> int:
@@ -65,9 +100,16 @@ def check_laplace(text: Text, select: exp.Select, query: CheckedQuery) -> None:
     """Refuse a question whose answer cannot have Laplace noise.
 
     Raises:
-        QueryError: its keys are private; a value is chosen, or read from a tree; rows are rescaled; or two noisy values
-            are multiplied (`input.query.noise`).
+        QueryError: its keys are private; a value is chosen, or read from a tree; rows are rescaled; two noisy values
+            are multiplied; or a pure loss is asked for without the noise that has one (`input.query.noise`).
     """
+    if not query.settings.laplace:
+        raise text.refusal(
+            select,
+            "noise",
+            "only Laplace noise has a pure loss",
+            "write SETTINGS noise = 'laplace', pure_loss = 0.5, or leave `pure_loss` out",
+        )
     refused = next((one for one in _not_for(query) if one.holds), None)
     if refused is not None:
         raise text.refusal(select, "noise", f"`noise = 'laplace'` is not for {refused.what}", refused.rewrite)

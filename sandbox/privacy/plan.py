@@ -25,7 +25,7 @@ from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.influence import Influence, influence_of
 from sandbox.privacy.joined import Joined, JoinedTable, Reads, reads_of
 from sandbox.privacy.keys import KeyText
-from sandbox.privacy.laplace import distance_of, laplace_deviation
+from sandbox.privacy.laplace import charged, charges_of, distance_of, laplace_deviation
 from sandbox.privacy.layout import PLAIN, Layout
 from sandbox.privacy.margins import rolled_statistics
 from sandbox.privacy.mechanism import LaplaceNoise, Threshold, gaussian_sigma, laplace_noise, threshold_release
@@ -97,7 +97,7 @@ class Plan:
         outputs, finish: the columns of the answer and the post-processing.
         bound: the contribution bound; `bounding` says for people how it is kept.
         bounds_rows: whether the bound may drop rows, so that totals come out low.
-        loss: what the answer costs; all of it is charged.
+        loss: what the answer costs; all of it is charged: what was offered, or what a pure loss is charged.
         max_rows: the public ceiling on rows.
         settings: how the loss is split and how values are shown.
         joined: what is joined to the table, or None.
@@ -248,7 +248,8 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     the threshold of private keys, and is not spent where there is none.
 
     Raises:
-        BoundError: the loss has no rho, or no delta where keys are private, or is too small for 64-bit noise.
+        BoundError: the loss has no rho, or no delta where keys are private, or is too small for 64-bit noise or for the
+            pure loss that is asked for.
 
     Privacy: for tables that differ in all rows of one unit, `measure` of this plan costs at most `loss`: each
     statistic's discrete Gaussian or Laplace noise is rho_i-zCDP with sum(rho_i) <= rho, the thresholded release besides
@@ -266,9 +267,8 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
     choosing = sum((one.rho for one in (choice, leaf_choice) if one is not None), Fraction(0))
     if query.rolled:
         chosen = replace(chosen, statistics=rolled_statistics(chosen.statistics, len(query.levels)))
-    weights = statistic_weights(query, chosen)
-    share = (loss.rho - choosing) / sum(weights)
-    rhos = [share * weight for weight in weights]
+    rhos = charges_of(query.settings, statistic_weights(query, chosen), loss.rho - choosing)
+    spent = loss.rho if query.settings.pure_loss is None else charged(rhos, loss.rho)
     planned = [
         planned_statistic(query, statistic, rho, influence)
         for statistic, rho in zip(chosen.statistics, rhos, strict=True)
@@ -302,7 +302,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         bound=query.bound,
         bounding=bounded.words,
         bounds_rows=bounded.drops_rows,
-        loss=loss if threshold is not None else PrivacyLoss(loss.rho),
+        loss=loss if threshold is not None else PrivacyLoss(spent),
         max_rows=query.max_rows,
         settings=query.settings,
         joined=query.joined,

@@ -265,7 +265,7 @@ class Settings:
         top: whether the first groups are chosen by report-noisy-max, and only those are counted (`top.py`).
         quantile: whether the one quantile is chosen by report-noisy-max (`chosen_quantile.py`).
         consistent: whether cells and totals are made to add up.
-        laplace: whether the noise is discrete Laplace, under a pure loss (`laplace.py`).
+        laplace, pure_loss: whether noise is discrete Laplace, and the epsilon it may have at most (`laplace.py`).
     """
 
     bounding: Bounding = Bounding.SAMPLE
@@ -277,6 +277,7 @@ class Settings:
     quantile: bool = False
     consistent: bool = False
     laplace: bool = False
+    pure_loss: Fraction | None = None
 
     @property
     def changes_values(self) -> bool:
@@ -295,6 +296,7 @@ class Settings:
             "quantile": self.quantile,
             "consistent": self.consistent,
             **({"noise": "laplace"} if self.laplace else {}),  # Other plans keep their digests.
+            **({} if self.pure_loss is None else {"pure_loss": format_exact(self.pure_loss)}),
         }
 
 

@@ -18,7 +18,7 @@ from sandbox.privacy.query import Bounding, Settings
 MAX_WEIGHTS = 64
 _EXAMPLE = (
     "write SETTINGS bounding = 'rescale', weights = (2, 1), suppress = 0.5, nonnegative = TRUE, round = TRUE, "
-    "top = 'noisy_max', quantile = 'noisy_max', noise = 'laplace'"
+    "top = 'noisy_max', quantile = 'noisy_max', noise = 'laplace', pure_loss = 0.5"
 )
 Given = bool | str | tuple[Fraction, ...]
 
@@ -54,19 +54,21 @@ def _read(sql: str, tokens: Sequence[Token]) -> Settings:
             raise _refusal(sql, rest[0], "settings are parted by commas")
         rest = rest[1:]
         _check(sql, name, value)
-    weights, suppress = found.get("weights", ()), found.get("suppress", (None,))
+    weights, suppress, pure = (found.get(name, ()) for name in ("weights", "suppress", "pure_loss"))
     assert isinstance(weights, tuple)
     assert isinstance(suppress, tuple)
+    assert isinstance(pure, tuple)
     return Settings(
         bounding=Bounding(str(found.get("bounding", "sample")).lower()),
         weights=weights,
-        suppress=suppress[0],
+        suppress=suppress[0] if suppress else None,
         nonnegative=found.get("nonnegative", False) is True,
         rounded=found.get("round", False) is True,
         top="top" in found,
         quantile="quantile" in found,
         consistent=found.get("consistent", False) is True,
         laplace=str(found.get("noise", "gaussian")).lower() == "laplace",
+        pure_loss=pure[0] if pure else None,
     )
 
 
@@ -107,7 +109,7 @@ def _check(sql: str, name: Token, value: Given) -> None:
         fits = isinstance(value, str) and value.lower() == "noisy_max"
     elif key == "noise":
         fits = isinstance(value, str) and value.lower() in {"gaussian", "laplace"}
-    elif key == "suppress":
+    elif key in {"suppress", "pure_loss"}:
         fits = isinstance(value, tuple) and len(value) == 1 and 0 < value[0] <= 1000
     else:
         fits = key in {"nonnegative", "round", "consistent"} and isinstance(value, bool)

@@ -17,7 +17,7 @@ def check_mechanism(text: Text, select: exp.Select, query: CheckedQuery) -> None
     Raises:
         QueryError: `input.query.noise`, `input.query.top` or `input.query.quantile`.
     """
-    if query.settings.laplace:
+    if query.settings.laplace or query.settings.pure_loss is not None:
         check_laplace(text, select, query)
     if query.settings.top:
         check_top(text, select, query)

@@ -28,6 +28,7 @@ WORDS = st.sampled_from(
         "SETTINGS round = TRUE",
         "SETTINGS quantile = 'noisy_max'",
         "SETTINGS noise = 'laplace'",
+        ", pure_loss = 0.1",
         "SETTINGS",
         "weights = (1, 2)",
         "FROM",

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import pytest
 
+from sandbox.compute.run import run_plan
 from sandbox.errors import BoundError, ExactError
 from sandbox.jobs.questions import loss_of_request
 from sandbox.jobs.specify import loss_of
@@ -11,7 +12,9 @@ from sandbox.ledger.state import Account
 from sandbox.model.exact import parse_exact
 from sandbox.model.loss import GRID, PrivacyLoss
 from sandbox.privacy.accounting import epsilon_at, loss_from_epsilon, people_loss
-from sandbox.privacy.mechanism import gaussian_sigma
+from sandbox.privacy.measure import measure, verify_measured
+from sandbox.privacy.mechanism import gaussian_sigma, laplace_noise
+from sandbox.privacy.noise import OpenDpNoise
 from tests.support import privacy_world as world
 from tests.support.strange_jobs import job_file, spec_of
 
@@ -28,6 +31,27 @@ def test_a_loss_beyond_all_sense_is_refused_and_does_not_hang(power):
 def test_a_scale_is_still_rounded_up_at_the_largest_loss():
     rho = Fraction(10**18)
     assert gaussian_sigma(1, rho) ** 2 * 2 * rho >= 1
+    noise = laplace_noise(1, rho)
+    assert noise.epsilon**2 <= 2 * rho
+    assert noise.epsilon * noise.scale >= 1
+
+
+@pytest.mark.parametrize("rho", [SMALL, Fraction(1, 10**40)])
+@pytest.mark.parametrize("asked", ["", ", pure_loss = 1e-300"])
+def test_laplace_noise_for_next_to_no_loss_is_refused_and_does_not_hang(rho, asked):
+    with pytest.raises(BoundError, match="the noise would be beyond 55 bits|is charged rho = ") as raised:
+        world.plan(f"SELECT COUNT(*) AS n FROM visits SETTINGS noise = 'laplace'{asked}", loss=PrivacyLoss(rho))
+    assert raised.value.code in {"privacy.bound.loss", "privacy.bound.pure"}
+
+
+@pytest.mark.parametrize("rho", [Fraction(1, 10**6), Fraction(50), Fraction(10**12), Fraction(10**18)])
+def test_laplace_noise_of_any_accepted_size_has_an_answer(rho):
+    sql = "SELECT COUNT(*) AS n, AVG(age) AS m FROM visits SETTINGS noise = 'laplace'"
+    plan = world.plan(sql, loss=PrivacyLoss(rho))
+    found = measure(plan, run_plan(plan, [world.table(world.visits({1: [{}], 2: [{}]}))]), OpenDpNoise())
+    verify_measured(plan, found.answer.to_record(), found.sealed)
+    if rho > 10**6:
+        assert found.answer.rows == ((2, 40.0),)
 
 
 @pytest.mark.parametrize(

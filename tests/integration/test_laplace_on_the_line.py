@@ -98,6 +98,17 @@ def test_the_permit_covers_the_kind_of_noise(world):
             check_permit(release.permit, outputs={"answer": other}, **honest)
 
 
+def test_a_pure_loss_that_is_asked_for_is_charged_what_it_costs_and_the_rest_is_given_back(world):
+    before = posted(world)
+    sql = "SELECT district, COUNT(*) AS n FROM visits GROUP BY district SETTINGS noise = 'laplace', pure_loss = 0.5"
+    released = world.run(SQL_JOB.replace("rho: 0.1", "rho: 0.4"), sql)
+    answer = released.release.outputs["answer"]
+    assert answer["pure_loss"] == {"epsilon": "1/2", "delta": "0"}
+    assert answer["loss"] == EXACT == released.release.loss.to_record()
+    assert posted(world).minus(before) == PrivacyLoss.parse(EXACT)
+    assert any("exact integers plus noise that fits" in verdict for verdict in replayed(world))
+
+
 def test_a_program_learns_the_pure_loss_of_its_answers(world):
     outputs = world.run(PROGRAM_JOB, PROGRAM).release.outputs
     assert outputs["epsilon"]["value"] == pytest.approx((2 * 0.05) ** 0.5)

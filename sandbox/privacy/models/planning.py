@@ -30,6 +30,7 @@ from sandbox.privacy.plan import Plan, plan_query
 Tables = Mapping[str, DatasetDescription]
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+_SETTING = re.compile(r"\bSETTINGS\s+\w+\s*=", re.IGNORECASE)
 _LEAVES = ("--", "/*", "*/", ";")
 
 
@@ -133,6 +134,12 @@ def _check_parts(document: ModelDocument) -> None:
     parts += [] if document.target is None else [document.target.sql]
     for part in parts:
         plain = _QUOTED.sub("''", part)
+        if _SETTING.search(plain):
+            raise QueryError(
+                "the questions of a model take no SETTINGS: their noise is Gaussian",
+                hint="leave SETTINGS out; a question of its own may choose Laplace noise",
+                code="input.query.model",
+            )
         depth = least = 0
         for character in plain:
             depth += (character == "(") - (character == ")")

@@ -53,6 +53,13 @@ def test_a_logistic_regression_has_a_condition_and_features():
     )
 
 
+def test_a_model_has_no_field_for_the_noise():
+    with pytest.raises(DescriptionError, match="unknown field `noise`") as refused:
+        load_job(LOGISTIC.replace("  filter: age > 18", "  noise: laplace"), "job.yaml")
+    assert refused.value.code == "input.description.unknown_field"
+    assert refused.value.hint == "known fields here: kind, table, filter, target, features"
+
+
 def test_a_scorecard_has_cuts_and_a_synthetic_table_columns():
     card, drawn = load_job(CARD, "job.yaml").model, load_job(DRAWN, "job.yaml").model
     assert [found.cuts for found in card.inputs] == [(Fraction(18), Fraction(131, 2)), ()]

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import random
+import re
 from decimal import Context, Decimal
 from fractions import Fraction
 
@@ -16,6 +17,7 @@ from sandbox.errors import BoundError, CanonicalError, PrivacyError, QueryError,
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.question import Answer
 from sandbox.model.unit import OtherUnit
+from sandbox.privacy.accounting import loss_from_epsilon
 from sandbox.privacy.accuracy import least_loss, relative_error
 from sandbox.privacy.fit import check_laplace_fit
 from sandbox.privacy.laplace import laplace_deviation
@@ -236,6 +238,75 @@ def test_weights_split_the_charge():
     assert [s.rho for s in plan.statistics] == [RHO / 4, RHO * 3 / 4]
 
 
+ASKED = ", pure_loss = 0.5"
+
+
+@pytest.mark.parametrize(
+    ("sql", "rho"),
+    [
+        (COUNT, Fraction(1, 8)),
+        ("SELECT COUNT(*) AS n, SUM(age) AS s FROM visits", Fraction(1, 16)),
+        (BY_DISTRICT, Fraction(1, 16)),
+    ],
+)
+def test_a_pure_loss_that_is_asked_for_is_kept_and_charged_what_it_costs(sql, rho):
+    plan = world.plan(sql + SETTING + ASKED, loss=PrivacyLoss(Fraction(1)))
+    assert Fraction(1, 2) * (1 - Fraction(1, 10**8)) < plan.pure_loss <= Fraction(1, 2)
+    assert plan.loss == PrivacyLoss(rho)
+    assert sum(s.rho for s in plan.statistics) == rho
+    same = world.plan(sql + SETTING, loss=PrivacyLoss(rho))
+    assert [s.laplace for s in plan.statistics] == [s.laplace for s in same.statistics]
+    assert plan.to_record()["settings"]["pure_loss"] == "1/2"
+    assert "pure_loss" not in same.to_record()["settings"]
+
+
+def test_a_charge_that_has_no_short_form_is_rounded_up_onto_the_grid_of_accounts():
+    sql = (
+        "SELECT COUNT(*) AS n, COUNT(DISTINCT patient) AS u FROM visits SETTINGS noise = 'laplace', weights = (1, 6), "
+    )
+    plan = world.plan(sql + "pure_loss = 0.5", loss=PrivacyLoss(Fraction(1)))
+    exact = sum(s.rho for s in plan.statistics)
+    assert exact == Fraction(37, 49) / 8
+    assert exact < plan.loss.rho < exact + Fraction(1, 10**30)
+    assert plan.loss == plan.loss.on_grid()
+    shares = (Fraction(1, 14), Fraction(6, 14))
+    assert all(s.laplace.epsilon <= share for s, share in zip(plan.statistics, shares, strict=True))
+    tight = world.plan(sql + "pure_loss = 0.5", loss=PrivacyLoss(exact))
+    assert tight.loss.rho == exact, "never more than the question has"
+
+
+def test_a_pure_loss_that_the_question_cannot_pay_is_refused_with_what_it_takes():
+    with pytest.raises(
+        BoundError, match="a pure loss of 0.5 is charged rho = 0.125, more than the question has"
+    ) as raised:
+        world.plan(COUNT + SETTING + ASKED, loss=PrivacyLoss(Fraction(124, 1000)))
+    assert raised.value.code == "privacy.bound.pure"
+    named = re.search("rho: (.*), which is --epsilon (.*) at delta 1e-7", raised.value.hint)
+    for loss in (PrivacyLoss(Fraction(named[1])), loss_from_epsilon(Fraction(named[2]), Fraction(1, 10**7))):
+        assert world.plan(COUNT + SETTING + ASKED, loss=loss).loss.rho == RHO
+
+
+def test_a_wanted_accuracy_is_planned_without_the_pure_loss_that_fixes_the_noise():
+    within = Fraction(1, 50)
+    asked, free = (least_loss(world.check(COUNT + SETTING + more), within, 1000, Fraction(0)) for more in (ASKED, ""))
+    assert asked == free
+
+
+@pytest.mark.parametrize("noise", ["", "noise = 'gaussian', "])
+def test_a_pure_loss_without_laplace_noise_is_refused(noise):
+    with pytest.raises(QueryError, match="only Laplace noise has a pure loss") as raised:
+        world.plan(f"{COUNT} SETTINGS {noise}pure_loss = 0.5")
+    assert raised.value.code == "input.query.noise"
+    world.plan(f"{COUNT} {raised.value.hint.partition('write ')[2].partition(', or leave')[0]}", loss=LOSS)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1001", "'a'", "(1, 2)", "TRUE"])
+def test_a_pure_loss_is_one_positive_number(value):
+    with pytest.raises(QueryError, match="a setting|the setting|settings are") as raised:
+        world.plan(f"{COUNT} SETTINGS noise = 'laplace', pure_loss = {value}")
+    assert raised.value.code == "input.query.setting"
+
+
 PLAIN_DIGESTS = {
     BY_DISTRICT: {},
     "SELECT diag, COUNT(DISTINCT patient) AS n FROM visits GROUP BY diag": {},
@@ -454,8 +525,8 @@ def test_a_replay_holds_and_finds_another_noise_and_another_claim():
 
 @pytest.mark.parametrize("times", [Fraction(1, 3), Fraction(4)])
 def test_recorded_noise_of_another_size_is_found(times):
-    """60 draws; the law is computed, so that true noise is refused once in 1e9."""
-    noise = OpenDpNoise().laplace([0] * 60, noise=laplace_noise(4, RHO / 50), rho=RHO / 50)
+    """300 draws: true noise is refused once in 1e9; a mean of 1/3 or 4 is 20 standard deviations from the limits."""
+    noise = OpenDpNoise().laplace([0] * 300, noise=laplace_noise(4, RHO / 50), rho=RHO / 50)
     scale = laplace_noise(4, RHO / 50).scale
     check_laplace_fit(noise, scale, place="statistic 0", share=1)
     with pytest.raises(ReplayMismatchError, match="not of its mechanism's size") as raised:

@@ -181,6 +181,8 @@ def test_a_model_asks_just_what_was_planned_and_its_answers_alone_make_it(docume
         ({"filter": "age > 3) OR (TRUE"}, "input.query.model", "is not one expression"),
         ({"filter": "age > 3 -- all"}, "input.query.model", "is not one expression"),
         ({"filter": "home = 'own"}, "input.query.model", "is not one expression"),
+        ({"filter": "age > 3 SETTINGS noise = 'laplace'"}, "input.query.model", "their noise is Gaussian"),
+        ({"inputs": (ModelInput("x", "age settings top = 'noisy_max'"),)}, "input.query.model", "take no SETTINGS"),
         ({"filter": "home = 'it''s (--'"}, "input.query.unknown_value", ""),
         ({"target": None}, "input.query.model", "the model has no target"),
         ({"inputs": ()}, "privacy.bound.features", "takes 1 to 20 features"),
@@ -194,6 +196,12 @@ def test_what_cannot_be_planned_is_refused_before_any_question(change, code, mes
     assert refused.value.code == code
     assert message in refused.value.message
     assert refused.value.hint
+
+
+def test_a_model_without_the_setting_that_its_questions_refuse_is_planned():
+    document = replace(documents()[1], filter="age > 3")
+    plan = plan_model(document, LOSS, {"visits": models.DESCRIPTION}, rows=None, groups=None)
+    assert not any(query.settings.laplace for _, query in plan.questions)
 
 
 def test_a_scorecard_of_a_number_that_may_be_missing_and_too_many_characteristics_are_refused():
