@@ -29,8 +29,8 @@ import duckdb
 
 from benchmarks import generate
 from benchmarks.peers import run as peers
+from sandbox.compute.joint import Joint
 from sandbox.compute.noise_pool import ThreadedNoise
-from sandbox.compute.paired import Pair
 from sandbox.compute.pool import HeldPartitions, ThreadPool
 from sandbox.errors import BoundError, QueryError
 from sandbox.model.loss import PrivacyLoss
@@ -165,8 +165,8 @@ class Pairs:
     def partition_count(self) -> int:
         return self._left.partition_count
 
-    def partition(self, number: int) -> Pair:
-        return Pair(self._left.partition(number), self._right.partition(number))
+    def partition(self, number: int) -> Joint:
+        return Joint((self._left.partition(number), self._right.partition(number)))
 
 
 class Ours:
@@ -184,7 +184,7 @@ class Ours:
     def ask(self, sql: str, loss: PrivacyLoss = LOSS) -> object:
         query = check_question(Question(sql, loss), self.tables)
         plan = plan_query(query, loss)
-        parts = self.parts if plan.second is None else self.pairs
+        parts = self.parts if plan.joined is None else self.pairs
         return measure(plan, self.pool.map_partitions(plan, parts), self.noise).answer
 
 

@@ -55,4 +55,4 @@ for name, (key, metrics, public) in QUESTIONS.items():
     start = time.perf_counter()
     release(data, metrics, public)
     times[name] = time.perf_counter() - start
-print(json.dumps(times))
+    print(json.dumps(times), flush=True)

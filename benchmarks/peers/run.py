@@ -1,7 +1,8 @@
 """Install and run the peers: one small script and one virtual environment each, below `build/peers`.
 
-A peer's script says what it needs in a line `# requires: ...` and prints one JSON object, question -> seconds.  Nothing
-of a peer is installed beside Saggar: their pins of pandas, Polars and OpenDP differ from ours and from one another.
+A peer's script says what it needs in a line `# requires: ...` and prints one JSON object, question -> seconds, after
+each question, so that one that takes too long loses itself alone.  Nothing of a peer is installed beside Saggar: their
+pins of pandas, Polars and OpenDP differ from ours and from one another.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = Path("build/peers")
-LIMIT_S = 1800
+LIMIT_S = 900
 
 
 def scripts() -> list[Path]:
@@ -30,23 +31,25 @@ def times(table: Path, repeats: int) -> dict[str, dict[str, float]]:
         python = _environment(name, script)
         if python is None:
             continue
-        try:
-            done = subprocess.run(
-                [str(python), str(script), str(table.resolve()), str(repeats)],
-                capture_output=True,
-                text=True,
-                timeout=LIMIT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            print(f"peer {name} skipped: it took longer than {LIMIT_S} s")
-            continue
-        if done.returncode:
-            words = (done.stderr.strip().splitlines() or ["without a word"])[-1]
-            print(f"peer {name} skipped: {words}")
-            continue
-        found[name] = json.loads(done.stdout.strip().splitlines()[-1])
+        lines, words = _run([str(python), str(script), str(table.resolve()), str(repeats)])
+        if words:
+            print(f"peer {name}: {words}")
+        if lines:
+            found[name] = json.loads(lines[-1])
     return found
+
+
+def _run(command: list[str]) -> tuple[list[str], str]:
+    """Return the lines that a peer printed, and what is to be said of how it ended."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, errors = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, _ = process.communicate()
+        return out.splitlines(), f"ended after {LIMIT_S} s, some questions unanswered"
+    told = (errors.strip().splitlines() or ["without a word"])[-1]
+    return out.splitlines(), "" if process.returncode == 0 else f"skipped: {told}"
 
 
 def _environment(name: str, script: Path) -> Path | None:

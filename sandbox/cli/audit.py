@@ -175,15 +175,12 @@ def replay(
 def _replay(
     bundle: Path, *, level: int, trust: Path | None, key: Path | None, held: Path | None, as_json: bool
 ) -> None:
-    from sandbox.crypto.keyfile import read_public, unlock_key
+    from sandbox.cli.custody import open_key
     from sandbox.jobs.replay import replay_bundle
     from sandbox.service.compose import lazy_guests
 
     files = read_bundle(bundle)
-    auditor = None
-    if key is not None:
-        raw = _read(key)
-        auditor = unlock_key(raw, passphrase_for(read_public(raw).name))
+    auditor = None if key is None else open_key(key)
     origin, trusted = read_trust(trust) if trust is not None else (None, None)
     with lazy_guests() as guests, console.status("opening the bundle …") as status:
         findings = replay_bundle(

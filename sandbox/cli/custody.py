@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 
 from sandbox.cli.session import console, new_passphrase, passphrase_for, session, told
 from sandbox.crypto.keys import PrivateKey
-from sandbox.errors import FileFormatError, InputError, KeyUnavailableError
+from sandbox.errors import FileFormatError, InputError, KeyUnavailableError, StorageError, VaultError
 from sandbox.model.keys import PublicKey, Role
 from sandbox.service.ceremonies import OpenKeys
 from sandbox.vault.custody import OpenedShare, Share
@@ -41,11 +42,14 @@ def split(
     yes: YesOption = False,
 ) -> None:
     """Split the master key among custodians; a few of them together can bring it back 分持."""
-    from sandbox.service.ceremonies import split as deal
+    from sandbox.service.ceremonies import deal
     from sandbox.service.files import write_durably
+    from sandbox.vault.custody import check_custodians
 
     names = [name.strip() for name in custodians.split(",") if name.strip()]
     people = registered(names)
+    check_custodians(people, threshold)
+    paths = [new_file(out / f"{name}.share") for name in names]
     console.print(
         f"The master key will be split among {len(people)} custodians: {', '.join(names)}.\n"
         f"Any {threshold} of them can bring it back; {threshold - 1} or fewer learn nothing.\n"
@@ -53,12 +57,10 @@ def split(
     )
     confirm("deal the shares", yes)
     with opened_keys("keys split") as keys:
-        shares = deal(keys, people, threshold=threshold)
-    for share in shares:
-        path = out / f"{share.custodian}.share"
-        write_durably(path, share.to_bytes())
-        console.print(f"  {path}  for [bold]{share.custodian}[/], share {share.index} of {share.shares}")
-    console.print(f"check value (KCV) of the master key: [bold]{shares[0].kcv}[/], ceremony {shares[0].ceremony}")
+        for path, share in zip(paths, deal(keys, people, threshold=threshold), strict=True):
+            write_durably(path, share.to_bytes())
+            console.print(f"  {path}  for [bold]{share.custodian}[/], share {share.index} of {share.shares}")
+    console.print(f"check value (KCV) of the master key: [bold]{share.kcv}[/], ceremony {share.ceremony}")
     console.print("write both down; then rehearse: [cyan]saggar keys recover --rehearse --share FILE …[/]")
 
 
@@ -72,11 +74,11 @@ def recover(
     yes: YesOption = False,
 ) -> None:
     """Bring the master key back from custodians' shares, under a new passphrase 恢复."""
-    from sandbox.service.ceremonies import check_ring, check_shares, recover_keys
+    from sandbox.service.ceremonies import check_ring, recover_keys
     from sandbox.vault.custody import combine_shares
 
-    shares = [Share.parse(read_file(path), name=path.name) for path in share]
-    check_shares(session.state, shares)
+    trusted = registered_as(Role.SANDBOX)
+    shares = [_verified(path, trusted) for path in share]
     opened = [_open(each, key or []) for each in shares]
     ring = combine_shares(opened)
     console.print(
@@ -102,17 +104,21 @@ def destroy_share(
     """Destroy a share, as its custodian, and sign a receipt for it."""
     from sandbox.model.canonical import canonical_bytes
     from sandbox.service.clock import SystemClock
-    from sandbox.service.files import write_durably
+    from sandbox.service.files import put_in_place, write_aside
     from sandbox.vault.custody import open_share
     from sandbox.vault.outstanding import receipt_for
 
     record, holder = Share.parse(read_file(share), name=share.name), open_key(key)
     open_share(record, holder)
+    new_file(out)
     console.print("You sign that this share is destroyed together with every copy of it, on paper and on any medium.")
     confirm(f"destroy share {record.index} of ceremony {record.ceremony[:12]}", yes)
-    share.unlink()
     receipt = receipt_for(record, holder, at=SystemClock().now())
-    write_durably(out, canonical_bytes(receipt.to_record()), mode=0o644)
+    # The receipt is on the disk before the share goes, and has its name only after: no disk takes both away, and
+    # nobody finds a receipt for a share that is still there.
+    aside = write_aside(out, canonical_bytes(receipt.to_record()), mode=0o644)
+    _delete(share, aside)
+    put_in_place(aside, out)
     console.print(f"destroyed {share}; receipt in {out}")
 
 
@@ -218,10 +224,23 @@ def confirm(what: str, yes: bool) -> None:
 
 def open_key(path: Path) -> PrivateKey:
     """Return the private key of a key file; its holder types the passphrase."""
-    from sandbox.crypto.keyfile import read_public, unlock_key
+    from sandbox.crypto.named_file import public_of, unlock_file
 
     raw = read_file(path)
-    return unlock_key(raw, passphrase_for(read_public(raw).name))
+    return unlock_file(raw, passphrase_for(public_of(raw, str(path)).name), str(path))
+
+
+def new_file(path: Path) -> Path:
+    """Return the path of a file to write, or refuse one that is there already.
+
+    Raises:
+        InputError: there is something of that name (`input.exists`): what a ceremony wrote is never written over.
+    """
+    if path.exists() or path.is_symlink():
+        raise InputError(
+            f"there is a `{path}` already", hint="name a new file or directory with `--out`", code="input.exists"
+        )
+    return path
 
 
 def read_file(path: Path) -> bytes:
@@ -234,14 +253,42 @@ def read_file(path: Path) -> bytes:
         ) from error
 
 
+def _verified(path: Path, trusted: tuple[PublicKey, ...]) -> Share:
+    """Return the share in a file, signed by the sandbox; errors name its holder and the file."""
+    from sandbox.vault.custody import verify_share
+
+    share = Share.parse(read_file(path), name=path.name)
+    try:
+        verify_share(share, trusted)
+    except VaultError as error:
+        raise VaultError(
+            f"{error.message} (file `{path.name}`)", hint=error.hint, code=error.code, **error.details
+        ) from error
+    return share
+
+
+def _delete(share: Path, receipt: Path) -> None:
+    """Delete a share, or, where that cannot be done, the receipt that would say so."""
+    from sandbox.service.second_factor import destroy_file
+
+    try:
+        destroy_file(share)
+    except OSError as error:
+        receipt.unlink(missing_ok=True)
+        raise StorageError(
+            f"`{share}` cannot be deleted: {os.strerror(error.errno or 0).lower()}",
+            hint="nothing was signed; make its medium writable and call the command again",
+        ) from error
+
+
 def _open(share: Share, key_files: list[Path]) -> OpenedShare:
-    from sandbox.crypto.keyfile import read_public
+    from sandbox.crypto.named_file import public_of
     from sandbox.service.config import Layout
     from sandbox.vault.custody import open_share
 
     own = Layout(session.state).keys / f"{share.custodian}.key"
     for path in [*key_files, *([own] if own.exists() else [])]:
-        if read_public(read_file(path)).key_id == share.key_id:
+        if public_of(read_file(path), str(path)).key_id == share.key_id:
             return open_share(share, open_key(path))
     raise KeyUnavailableError(
         f"the key file of custodian `{share.custodian}` is not here",

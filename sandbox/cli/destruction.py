@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from sandbox.cli.audit import read_trust, verify
-from sandbox.cli.custody import YesOption, confirm, opened_keys, read_file, registered_as
+from sandbox.cli.custody import YesOption, confirm, new_file, opened_keys, read_file, registered_as
 from sandbox.cli.session import console, new_passphrase, passphrase_for, print_json, session, told
 from sandbox.model.digest import short
 from sandbox.model.keys import Role
@@ -41,16 +41,22 @@ def destroy(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Destroy a dataset or a snapshot: keys, objects, a second read, a signed certificate 销毁."""
+    from sandbox.jobs.destroy import check_basis, find_snapshots
     from sandbox.jobs.destroy import destroy as destroy_data
-    from sandbox.service.compose import open_engine, trust_record, unlock_named
+    from sandbox.service.compose import open_engine, open_records, trust_record, unlock_named
 
+    check_basis(basis)
+    check_room(out)
+    with open_records(session.state) as records:
+        dataset, snapshots = find_snapshots(records.state(), what)
     parties = [unlock_named(session.state, name, passphrase_for(name)) for name in (as_name, *with_names)]
     if not as_json:
         console.print(
-            f"[bold]{what}[/] will be destroyed by order of [bold]{as_name}[/], witnessed by "
-            f"[bold]{', '.join(with_names)}[/].\nNobody can open it afterwards; releases made from it stay."
+            f"{len(snapshots)} of {len(dataset.snapshots)} snapshots of [bold]{dataset.dataset}[/] "
+            f"({', '.join(map(short, snapshots))}) will be destroyed by order of [bold]{as_name}[/], witnessed by "
+            f"[bold]{', '.join(with_names)}[/].\nNobody can open them afterwards; releases made from them stay."
         )
-    confirm("destroy it for good", yes)
+    confirm("destroy for good", yes)
     with open_engine(
         session.state, passphrase=passphrase_for("sandbox"), purpose="destroy", wait_s=session.wait_s
     ) as engine:
@@ -81,6 +87,7 @@ def close_epoch(
     from sandbox.vault.outstanding import ShareReceipt
 
     receipts = [ShareReceipt.parse(read_file(path), name=path.name) for path in receipt or []]
+    check_room(out)
     old, new = passphrase_for("sandbox"), new_passphrase("sandbox")
     console.print("A new master key under a new passphrase; what survives is wrapped anew, data is not touched.")
     confirm("close the epoch", yes)
@@ -162,6 +169,20 @@ def certificate_table(record: dict[str, Any], *, level: str) -> Table:
         table.add_row("remains 仍存", "backups: closed by L2" if closed else remains)
     table.add_row("replay left 可重放", f"levels {', '.join(map(str, record['replay']['left']))}; level 4 is lost")
     return table
+
+
+def check_room(directory: Path | None) -> None:
+    """Refuse, before anything is destroyed, a directory for the certificate that is there or cannot be made.
+
+    Raises:
+        InputError: something of that name is there (`input.exists`).
+        StorageError: no file can be written there.
+    """
+    from sandbox.service.files import check_writable
+
+    if directory is not None:
+        new_file(directory)
+    check_writable(Path() if directory is None else directory.parent)
 
 
 def _write(directory: Path, name: str, document: bytes, receipt: str, trust: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ def own_key(name: str, key_file: Path | None, passphrase: str | None = None) -> 
     Raises:
         KeyUnavailableError: there is no such key, it is somebody else's, or the passphrase is wrong.
     """
-    from sandbox.crypto.keyfile import unlock_key
+    from sandbox.crypto.named_file import unlock_file
     from sandbox.service.compose import unlock_named
 
     if key_file is None:
@@ -80,7 +80,7 @@ def own_key(name: str, key_file: Path | None, passphrase: str | None = None) -> 
         raise KeyUnavailableError(
             f"key file `{key_file}` cannot be read", hint="check the path", code="vault.key_unavailable.no_file"
         ) from error
-    return unlock_key(raw, passphrase or passphrase_for(name))
+    return unlock_file(raw, passphrase or passphrase_for(name), str(key_file))
 
 
 def new_passphrase(name: str) -> str:

@@ -10,9 +10,10 @@ from rich.table import Table
 
 from sandbox.cli import custody
 from sandbox.cli.session import console, passphrase_for, print_json, session, told
-from sandbox.crypto.keyfile import lock_key, read_public
+from sandbox.crypto.keyfile import lock_key
 from sandbox.crypto.keys import generate_key
-from sandbox.errors import InputError, KeyUnavailableError
+from sandbox.crypto.named_file import public_of
+from sandbox.errors import InputError, KeyUnavailableError, SaggarError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import PublicKey, Role, SuiteName
 from sandbox.service.config import ComputeConfig, PoolName, parse_level
@@ -163,4 +164,14 @@ def read_public_file(path: Path) -> PublicKey:
         raise KeyUnavailableError(
             f"key file `{path}` cannot be read", hint="check the path", code="vault.key_unavailable.no_file"
         ) from error
-    return read_public(raw) if path.suffix == ".key" else PublicKey.parse(parse_canonical(raw))
+    if path.suffix == ".key":
+        return public_of(raw, str(path))
+    try:
+        return PublicKey.parse(parse_canonical(raw))
+    except SaggarError as error:
+        raise KeyUnavailableError(
+            f"`{path}` holds no public key",
+            hint="name the file that ends in `.pub`; its holder makes it with `saggar keys new --out`, and the vault "
+            "its own with `saggar keys public sandbox`",
+            code="vault.key_unavailable.malformed",
+        ) from error

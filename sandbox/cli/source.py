@@ -10,10 +10,11 @@ import typer
 from sandbox.cli.custody import open_key, read_file, registered
 from sandbox.cli.datasets import quality_table, read_text
 from sandbox.cli.session import console, passphrase_for, print_json, session, told
+from sandbox.cli.setup import read_public_file
 from sandbox.errors import FileFormatError, InputError
-from sandbox.model.canonical import canonical_bytes, parse_canonical
+from sandbox.model.canonical import canonical_bytes
 from sandbox.model.digest import short
-from sandbox.model.keys import PublicKey, SuiteName
+from sandbox.model.keys import SuiteName
 
 
 def add_to(app: typer.Typer, keys: typer.Typer) -> None:
@@ -53,7 +54,7 @@ def seal_source(
     described = load_description(read_text(description), description.name)
     if not source.is_file():
         raise FileFormatError(f"source file `{source}` is not there", hint="check the path", code="input.file.missing")
-    vault = PublicKey.parse(parse_canonical(read_file(to)))
+    vault = read_public_file(to)
     department = open_key(as_key)
     if len(token_key) != len(described.unit_kinds):
         raise InputError(

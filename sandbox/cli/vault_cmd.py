@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,7 +10,6 @@ from rich.table import Table
 
 from sandbox.cli.session import console, passphrase_for, print_json, session, told
 from sandbox.model.digest import short
-from sandbox.model.keys import Role
 
 vault = typer.Typer(
     no_args_is_help=True,
@@ -27,8 +27,11 @@ def add_to(app: typer.Typer) -> None:
 @vault.command("check", epilog="Example: saggar vault check --json")
 @told
 def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Read every sealed object again and name each that changed; exit 6 where one did 巡检."""
+    """Read every sealed object, key file and document again and name each that changed; exit 6 where one did 巡检."""
+    from sandbox.jobs.keeping import OWNER_HALF, check_vault
     from sandbox.service.compose import open_engine
+    from sandbox.service.config import Layout
+    from sandbox.service.state_files import broken_files
 
     with (
         open_engine(
@@ -36,9 +39,8 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
         ) as engine,
         console.status("reading") as status,
     ):
-        report = engine.vault.check(
-            engine.trusted(Role.SANDBOX), progress=lambda number: status.update(f"{number} objects read")
-        )
+        report = check_vault(engine, lambda number: status.update(f"{number} objects read"))
+        report = replace(report, faults=(*report.faults, *broken_files(Layout(session.state))))
     if as_json:
         print_json(
             {
@@ -59,9 +61,13 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
         for fault in report.faults:
             table.add_row(fault.object, f"{fault.message} ({fault.code})")
         console.print(table)
-    for snapshot in report.locked:
-        console.print(f"{short(snapshot)} is locked: a half of its key is not here, so its seals were not tried")
-    if report.garbage:
+    for snapshot, code in zip(report.locked, report.locks, strict=True):
+        if code == OWNER_HALF:
+            console.print(
+                f"{short(snapshot)} is locked: its owner's half of the key is not here; its seals were not tried"
+            )
+    # Beside a fault nothing is called stray: it may be what a broken or missing manifest referred to.
+    if report.garbage and not report.faults:
         console.print(f"{len(report.garbage)} stray files; `saggar vault collect` removes them")
     report.raise_if_broken()
     console.print(f"[green]whole[/] 完好: {len(report.snapshots)} snapshots, {report.objects} objects")
@@ -71,12 +77,13 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 @told
 def collect(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Remove what a crash left behind: objects and key halves that no manifest refers to 清理."""
+    from sandbox.jobs.keeping import collect_vault
     from sandbox.service.compose import open_engine
 
     with open_engine(
         session.state, passphrase=passphrase_for("sandbox"), purpose="vault collect", wait_s=session.wait_s
     ) as engine:
-        removed = engine.vault.collect(engine.trusted(Role.SANDBOX))
+        removed = collect_vault(engine)
     if as_json:
         print_json({"removed": list(removed)})
         return

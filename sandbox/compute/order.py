@@ -14,18 +14,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from sandbox.compute.paired import Pair, gathered
+from sandbox.compute.joint import Joint, gathered, tables_of
 from sandbox.compute.run import Statement, open_engine, run_partition, run_partitions
 from sandbox.errors import CanonicalError, VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.digest import Digest
+from sandbox.privacy.joined import TABLES
 from sandbox.privacy.keys import Key
 from sandbox.privacy.layout import PLAIN, Layout
 from sandbox.privacy.partials import Partials, add_partials
 from sandbox.privacy.plan import Plan
 from sandbox.vault.handed import HandedPartition, seal_broken_from
 
-FIRST_TABLE, SECOND_TABLE = "t", "u"
 _ORDER_FIELDS = {"v", "plan", "sql", "tables", "width", "statistics", "layout"}
 _AMOUNT = re.compile(r"-?[0-9]{1,60}")
 _PARTIALS_FIELDS = {"v", "plan", "cells"}
@@ -71,9 +71,8 @@ class WorkOrder:
     @classmethod
     def of(cls, plan: Plan) -> WorkOrder:
         """Return the order of a plan."""
-        tables = [TableOrder(FIRST_TABLE, plan.columns)]
-        tables += [] if plan.second is None else [TableOrder(SECOND_TABLE, plan.second.columns)]
-        return cls(plan.digest(), plan.sql, tuple(tables), plan.key_width, plan.row_width, plan.layout)
+        tables = tuple(TableOrder(name, columns) for name, columns in zip(TABLES, plan.columns_by_table, strict=False))
+        return cls(plan.digest(), plan.sql, tables, plan.key_width, plan.row_width, plan.layout)
 
     def to_record(self) -> dict[str, Any]:
         """Return the order as a record."""
@@ -98,12 +97,12 @@ class WorkOrder:
         if not isinstance(record, dict) or set(record) != _ORDER_FIELDS or record["v"] != 2:
             raise _malformed()
         tables = tuple(TableOrder(str(each["name"]), tuple(map(str, each["columns"]))) for each in record["tables"])
-        if tuple(table.name for table in tables) not in {(FIRST_TABLE,), (FIRST_TABLE, SECOND_TABLE)}:
+        if not tables or tuple(table.name for table in tables) != TABLES[: len(tables)]:
             raise _malformed()
         width, statistics = int(record["width"]), int(record["statistics"])
         return cls(record["plan"], str(record["sql"]), tables, width, statistics, Layout.parse(record["layout"]))
 
-    def run(self, engine: Any, part: pa.Table | Pair) -> Partials:
+    def run(self, engine: Any, part: pa.Table | Joint) -> Partials:
         """Return the exact integers of one partition, on a connection of `open_engine`.
 
         Raises:
@@ -111,7 +110,7 @@ class WorkOrder:
         """
         return Partials(self.plan, dict(run_partition(engine, self._statement, part)))
 
-    def run_all(self, engine: Any, parts: Iterable[pa.Table | Pair]) -> Partials:
+    def run_all(self, engine: Any, parts: Iterable[pa.Table | Joint]) -> Partials:
         """Return the exact integers of several partitions, on a connection of `open_engine`.
 
         Raises:
@@ -121,8 +120,7 @@ class WorkOrder:
 
     @property
     def _statement(self) -> Statement:
-        second = self.tables[1].columns if len(self.tables) > 1 else None
-        return Statement(self.sql, self.tables[0].columns, self.width, self.layout, second)
+        return Statement(self.sql, tuple(table.columns for table in self.tables), self.width, self.layout)
 
     def parse_reply(self, raw: bytes, objects: Collection[str] = ()) -> Partials:
         """Return the partials that a worker wrote.
@@ -178,21 +176,21 @@ def run_order(order: bytes, part: bytes, engine: Any = None) -> bytes:
             connection.close()
 
 
-def part_bytes(part: pa.Table | Pair) -> bytes:
-    """Return a partition as bytes: the number of its tables, 1 or 2, and one Arrow IPC stream behind the other."""
-    tables = [part.t, part.u] if isinstance(part, Pair) else [part]
+def part_bytes(part: pa.Table | Joint) -> bytes:
+    """Return a partition as bytes: the number of its tables, and one Arrow IPC stream behind the other."""
+    tables = tables_of(part)
     return bytes([len(tables)]) + b"".join(_table_bytes(table) for table in tables)
 
 
-def read_part(raw: bytes) -> pa.Table | Pair:
+def read_part(raw: bytes) -> pa.Table | Joint:
     """Return the partition that `part_bytes` wrote."""
     source = pa.BufferReader(raw)
     return part_of([pa.ipc.open_stream(source).read_all() for _ in range(source.read(1)[0])])
 
 
-def part_of(tables: Sequence[pa.Table]) -> pa.Table | Pair:
-    """Return the one table of a partition, or its two as a pair."""
-    return tables[0] if len(tables) == 1 else Pair(*tables)
+def part_of(tables: Sequence[pa.Table]) -> pa.Table | Joint:
+    """Return the one table of a partition, or its several side by side."""
+    return tables[0] if len(tables) == 1 else Joint(tuple(tables))
 
 
 def reply_bytes(partials: Partials) -> bytes:
@@ -234,7 +232,7 @@ def sealed_lengths(tables: Sequence[Any]) -> list[int]:
     return [column["bytes"] for parts in tables for part in parts for column in part["columns"]]
 
 
-def open_part(tables: Sequence[Any], sealed: Iterable[bytes]) -> pa.Table | Pair:
+def open_part(tables: Sequence[Any], sealed: Iterable[bytes]) -> pa.Table | Joint:
     """Return one range of the tables.
 
     Args:

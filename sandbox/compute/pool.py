@@ -17,8 +17,8 @@ from typing import Any, Protocol, Self
 import pyarrow as pa
 
 from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN
+from sandbox.compute.joint import Joint, tables_of
 from sandbox.compute.order import WorkOrder, part_bytes, part_of, run_order
-from sandbox.compute.paired import Pair
 from sandbox.compute.run import open_engine
 from sandbox.errors import UnavailableError
 from sandbox.privacy.partials import Partials, add_partials
@@ -32,7 +32,7 @@ TOGETHER = 8
 
 
 class Partitions(Protocol):
-    """Where partitions come from; `SealedTables` is one, of pairs where a plan reads two.
+    """Where partitions come from; `SealedTables` is one, of several tables side by side for a join.
 
     Called from several threads at once.
     """
@@ -42,7 +42,7 @@ class Partitions(Protocol):
         """How many there are."""
         ...
 
-    def partition(self, number: int) -> pa.Table | Pair:
+    def partition(self, number: int) -> pa.Table | Joint:
         """Return one of them, whole, in storage types."""
         ...
 
@@ -192,8 +192,7 @@ class ProcessPool:
 
 def needed_bytes(order: WorkOrder, parts: Partitions, number: int) -> bytes:
     """Return one partition, with the columns that an order reads and no other, as bytes."""
-    part = parts.partition(number)
-    tables = [part.t, part.u] if isinstance(part, Pair) else [part]
+    tables = tables_of(parts.partition(number))
     return part_bytes(part_of([_picked(table, read.columns) for table, read in zip(tables, order.tables, strict=True)]))
 
 

@@ -15,9 +15,10 @@ import duckdb
 import pyarrow as pa
 
 from sandbox.compute.arrange import RANK_COLUMN, UNIT_COLUMN, Groups, batches, clustered, few_rows, numbered, placed
-from sandbox.compute.paired import Pair
+from sandbox.compute.joint import Joint, tables_of
 from sandbox.compute.tally import MOST_COUNTED, tallied
 from sandbox.errors import VaultError
+from sandbox.privacy.joined import TABLES
 from sandbox.privacy.keys import Key
 from sandbox.privacy.layout import PLACE_COLUMN, PLAIN, Layout
 from sandbox.privacy.partials import Partials, add_partials
@@ -47,24 +48,26 @@ class Statement:
     """What runs over partitions.
 
     Attributes:
-        sql: a plan's statement over a partition called `t`, and `u` for a join.
-        columns: what it reads besides `_unit` and `_rank`.
+        sql: a plan's statement over a partition called `t`, for a join over `t`, `u` and so on.
+        columns: what it reads of each of them besides `_unit` and `_rank`.
         width: how many keys a row of its result begins with, once numbers of groups are texts again.
         layout: what else it asks of the partition.
-        second: what it reads of the right table of a join, or None where there is none.
     """
 
     sql: str
-    columns: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...]
     width: int
     layout: Layout = PLAIN
-    second: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, plan: Plan) -> Statement:
         """Return the statement of a plan."""
-        second = None if plan.second is None else plan.second.columns
-        return cls(plan.sql, plan.columns, plan.key_width, plan.layout, second)
+        return cls(plan.sql, plan.columns_by_table, plan.key_width, plan.layout)
+
+    @property
+    def joins(self) -> bool:
+        """Whether it reads several tables."""
+        return len(self.columns) > 1
 
 
 def open_engine(threads: int = 2, *, memory_mib: int | None = None) -> Any:
@@ -80,14 +83,14 @@ def open_engine(threads: int = 2, *, memory_mib: int | None = None) -> Any:
     return connection
 
 
-def run_plan(plan: Plan, partitions: Iterable[pa.Table | Pair], *, threads: int = 2, engine: Any = None) -> Partials:
+def run_plan(plan: Plan, partitions: Iterable[pa.Table | Joint], *, threads: int = 2, engine: Any = None) -> Partials:
     """Return the exact integers of a plan, summed over partitions.
 
     Args:
         plan: what to compute.
         partitions: tables with `_unit` (int64, no nulls), `_rank` (int32, no nulls) and the plan's columns in storage
             types, texts plain or as dictionaries; all rows of a unit stand in one of them, with ranks 1..n.  For a
-            join, pairs of such tables.
+            join, such tables side by side.
         threads: for DuckDB; the result is the same for any number.
         engine: a connection of `open_engine` to use again (opening one takes some 25 ms); by default one is opened and
             closed.
@@ -126,49 +129,47 @@ def _plain(of: pa.DataType) -> pa.DataType:
 
 
 def run_partitions(
-    connection: Any, statement: Statement, parts: Iterable[pa.Table | Pair]
+    connection: Any, statement: Statement, parts: Iterable[pa.Table | Joint]
 ) -> Iterator[Iterator[tuple[Key, tuple[int, ...]]]]:
     """Yield the keys and exact integers of partitions, some of them together.
 
     Raises:
         VaultError: as `run_plan` does.
     """
-    if statement.second is not None:
+    if statement.joins:
         for part in parts:
             yield run_partition(connection, statement, part)
         return
-    for table in batches((_single(statement, part) for part in parts), BATCH_ROWS):
+    for table in batches((_read(statement, part)[0] for part in parts), BATCH_ROWS):
         yield _run(connection, statement, {"t": table})
 
 
 def run_partition(
-    connection: Any, statement: Statement, part: pa.Table | Pair
+    connection: Any, statement: Statement, part: pa.Table | Joint
 ) -> Iterator[tuple[Key, tuple[int, ...]]]:
     """Yield the keys and exact integers of one partition.
 
     Args:
         connection: of `open_engine`; used by one thread at a time.
         statement: what runs.
-        part: the partition, in storage types; for a join a pair.
+        part: the partition, in storage types; for a join its tables side by side.
 
     Raises:
         VaultError: as `run_plan` does.
     """
-    if isinstance(part, Pair) and statement.second is not None:
-        tables = {"t": _needed(part.t, statement.columns), "u": _needed(part.u, statement.second)}
-        return _run(connection, statement, tables)
-    return _run(connection, statement, {"t": _single(statement, part)})
+    return _run(connection, statement, dict(zip(TABLES, _read(statement, part), strict=False)))
 
 
-def _single(statement: Statement, part: pa.Table | Pair) -> pa.Table:
-    """Return the columns that a statement over one table reads."""
-    if isinstance(part, Pair) or statement.second is not None:
+def _read(statement: Statement, part: pa.Table | Joint) -> list[pa.Table]:
+    """Return the columns that a statement reads of each of its tables."""
+    tables = tables_of(part)
+    if len(tables) != len(statement.columns):
         raise VaultError(
-            "a join was given one table, or a single table two",
+            "a statement was given more or fewer tables than it joins",
             hint="report it: a plan says how many it reads",
             code="vault.partition",
         )
-    return _needed(part, statement.columns)
+    return [_needed(table, columns) for table, columns in zip(tables, statement.columns, strict=True)]
 
 
 def _needed(table: pa.Table, columns: Sequence[str]) -> pa.Table:

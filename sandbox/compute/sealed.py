@@ -1,7 +1,7 @@
 """Partitions of opened snapshots, for whoever computes: opened here, or handed over sealed with the keys they need.
 
-A plan reads one table or, for a join, two.  Two are cut into the ranges that whole partitions of both fill
-(`paired.py`), so what is handed over for one range of a table is one partition or a few.
+A plan reads one table or, for a join, several.  Those are cut into the ranges that whole partitions of each fill
+(`joint.py`), so what is handed over for one range of a table is one partition or a few.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 
 import pyarrow as pa
 
+from sandbox.compute.joint import Joint, gathered, parts_of_range
 from sandbox.compute.order import part_of
-from sandbox.compute.paired import Pair, gathered, parts_of_range
 from sandbox.privacy.plan import Plan
 from sandbox.vault.columns import SYSTEM_COLUMNS
 from sandbox.vault.handed import HandedPartition
@@ -37,8 +37,7 @@ class SealedTables:
     @classmethod
     def of(cls, plan: Plan, snapshots: Mapping[str, OpenedSnapshot]) -> SealedTables:
         """Return the tables of a plan, from the opened snapshots by dataset."""
-        columns = [plan.columns] if plan.second is None else [plan.columns, plan.second.columns]
-        pairs = zip(plan.datasets, columns, strict=True)
+        pairs = zip(plan.datasets, plan.columns_by_table, strict=True)
         return cls([(snapshots[dataset], (*SYSTEM_COLUMNS, *read)) for dataset, read in pairs])
 
     @property
@@ -46,7 +45,7 @@ class SealedTables:
         """The largest number of ranges that every table's partitions fill exactly."""
         return math.gcd(*(snapshot.partition_count for snapshot, _ in self._tables))
 
-    def partition(self, number: int) -> pa.Table | Pair:
+    def partition(self, number: int) -> pa.Table | Joint:
         """Return one range of the tables, opened here."""
         return part_of([self._opened(snapshot, columns, number) for snapshot, columns in self._tables])
 

@@ -22,8 +22,9 @@ from sandbox.model.job import JobKind, JobSpec
 from sandbox.model.keys import Role
 from sandbox.model.question import Question
 from sandbox.privacy.check import check_question
+from sandbox.privacy.joined import Reads
 from sandbox.privacy.plan import plan_query
-from sandbox.privacy.query import CheckedQuery, Reads
+from sandbox.privacy.query import CheckedQuery
 
 NO_PROGRAM: dict[str, Any] = {"level": "no-program"}
 

@@ -11,7 +11,7 @@ from sandbox.crypto.keys import PrivateKey
 from sandbox.errors import InputError, PolicyError, SnapshotNotFoundError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.publishing import publish, receipt_for
-from sandbox.ledger.account import DatasetFacts
+from sandbox.ledger.account import DatasetFacts, State
 from sandbox.ledger.destruction import (
     CERTIFICATE_CONTEXT,
     EPOCH_CONTEXT,
@@ -27,6 +27,8 @@ from sandbox.model.keys import Role
 from sandbox.vault.destruction import Destroyed, destroy_snapshot, forget_dataset, forget_manifest
 from sandbox.vault.manifest import SnapshotManifest
 from sandbox.vault.unit_keys import forget_unit_keys
+
+BASIS_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +59,18 @@ def destroy(
     Args:
         engine: the trusted side.
         what: a dataset's name, or a snapshot's digest or the beginning of it (8 hexadecimal digits or more).
-        parties: who orders and who witnesses: an operator or the agency, and the dataset's owner or a custodian.
-        basis: why, in a line: the clause or the order.
+        parties: first who orders, an operator or the agency, then who witnesses: the dataset's owner or a custodian.
+        basis: why, in a line of at most 500 characters: the clause or the order.
         progress: told the name of each object that is gone.
 
     Raises:
         PolicyError: the two people are not two, or may not (`policy.destruction`).
         SnapshotNotFoundError: there is no such dataset or snapshot, or it is destroyed already.
+        InputError: the basis is empty or no line (`input.basis`).
         VaultError: a second read still found something; nothing is logged.
     """
-    dataset, snapshots = _find(engine, what)
+    check_basis(basis)
+    dataset, snapshots = find_snapshots(engine.state(), what)
     trusted = engine.trusted(Role.SANDBOX)
     manifests = [engine.vault.manifest(snapshot, trusted) for snapshot in snapshots]
     check_parties(engine, parties, {manifest.owner for manifest in manifests})
@@ -122,7 +126,7 @@ def close_epoch(engine: Engine, *, old_master: str, new_master: str, receipts: S
 
 
 def check_parties(engine: Engine, parties: Sequence[PrivateKey], owners: set[str]) -> None:
-    """Raise unless two registered people who may destroy together are here: one orders, another witnesses."""
+    """Raise unless two registered people who may destroy together are here: the first orders, another witnesses."""
     known = engine.state().keys
     for key in parties:
         if key.public.key_id not in known:
@@ -132,6 +136,10 @@ def check_parties(engine: Engine, parties: Sequence[PrivateKey], owners: set[str
     roles = {key.public.role for key in parties}
     if len({key.public.key_id for key in parties}) < 2 or not roles & ORDERING or not roles & WITNESSING:
         raise _may_not("destruction needs two people")
+    if parties[0].public.role not in ORDERING:
+        raise _may_not(
+            f"`{parties[0].public.name}` is registered as {parties[0].public.role.value} and may not order it"
+        )
 
 
 def _check_idle(engine: Engine, dataset: DatasetFacts) -> None:
@@ -159,8 +167,23 @@ def _forget_dataset(engine: Engine, dataset: DatasetFacts, progress: Callable[[s
             forget_unit_keys(engine.vault.keyring, kind)
 
 
-def _find(engine: Engine, what: str) -> tuple[DatasetFacts, list[Digest]]:
-    state = engine.state()
+def check_basis(basis: str) -> None:
+    """Refuse a reason that the certificate could not show: nothing, or more than a line."""
+    if not basis.strip() or not basis.isprintable() or len(basis) > BASIS_CHARACTERS:
+        raise InputError(
+            "the basis of a destruction is no line of text",
+            hint=f'name the clause or the order in at most {BASIS_CHARACTERS} characters: `--basis "order 2027-17"`',
+            code="input.basis",
+        )
+
+
+def find_snapshots(state: State, what: str) -> tuple[DatasetFacts, list[Digest]]:
+    """Return the snapshots that a dataset's name, or a digest or its beginning, means to a destruction.
+
+    Raises:
+        InputError: it names none, or several (`input.unknown_snapshot`).
+        SnapshotNotFoundError: what it names is destroyed already (`vault.snapshot_not_found.destroyed`).
+    """
     if what in state.datasets:
         dataset = state.datasets[what]
         left = [snapshot for snapshot, _ in dataset.snapshots if dataset.certificate_of(snapshot) is None]
@@ -272,7 +295,7 @@ def _remaining(engine: Engine, dataset: DatasetFacts, destroyed: Sequence[Destro
 def _gone(dataset: DatasetFacts, snapshot: Digest) -> SnapshotNotFoundError:
     return SnapshotNotFoundError(
         f"snapshot `{short(snapshot)}` of `{dataset.dataset}` was destroyed",
-        hint=f"its certificate is document `{dataset.certificate_of(snapshot)}`",
+        hint=f"its certificate is document `{dataset.certificate_of(snapshot)}`, which `saggar export` writes out too",
         code="vault.snapshot_not_found.destroyed",
         certificate=dataset.certificate_of(snapshot),
     )

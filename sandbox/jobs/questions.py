@@ -134,7 +134,7 @@ class Questioner:
     def _measure(self, query: CheckedQuery, plan: Plan) -> Measured:
         parts = SealedTables.of(plan, self._opened)
         partials = self._computing.map_partitions(plan, parts, cancel=self._cancel)
-        profile = None if plan.second is not None else profile_of(self._engine, query.dataset)
+        profile = None if plan.joined is not None else profile_of(self._engine, query.dataset)
         return measure(plan, partials, self._engine.noise, profile=profile)
 
     def _keep(self, question: AnyQuestion, plan: Digest, measured: Measured | MeasuredBlocks) -> dict[str, Any]:

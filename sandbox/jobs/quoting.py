@@ -23,9 +23,9 @@ from sandbox.model.question import Quote
 from sandbox.privacy.accounting import people_loss
 from sandbox.privacy.accuracy import least_loss, proposals
 from sandbox.privacy.blocks_quote import QuotedBlocks, quote_blocks
+from sandbox.privacy.joined import Reads
 from sandbox.privacy.models.expecting import QuotedModel, quote_model
 from sandbox.privacy.plan import plan_query
-from sandbox.privacy.query import Reads
 from sandbox.privacy.quote import quote_plan
 
 
@@ -148,7 +148,7 @@ def quote_job(
     )
     question, needed = None, None
     if query is not None:
-        profile = None if query.second is not None else profile_of(records, query.dataset)
+        profile = None if query.joined is not None else profile_of(records, query.dataset)
         question = quote_plan(plan_query(query, spec.loss), profile)
         question = replace(question, notes=(*question.notes, *proposals(query, spec.loss, profile)))
         if wanted is not None:

@@ -38,10 +38,10 @@ from sandbox.privacy.accounting import JobFilter
 from sandbox.privacy.blocks import BlocksPlan, plan_blocks
 from sandbox.privacy.blocks_measure import BlockVector, measure_blocks
 from sandbox.privacy.check import check_question
+from sandbox.privacy.joined import Reads
 from sandbox.privacy.measure import measure
 from sandbox.privacy.noise import NoiseSource
 from sandbox.privacy.plan import plan_query
-from sandbox.privacy.query import Reads
 from sandbox.runtime.block_image import BlockJob, ImageColumn, encode_image
 from sandbox.runtime.host.guests import GuestHost, Program
 

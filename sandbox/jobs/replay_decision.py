@@ -22,7 +22,7 @@ from sandbox.model.entry import Entry, EntryKind
 from sandbox.model.job import JobKind, JobSpec
 from sandbox.model.question import Question
 from sandbox.privacy.check import check_question
-from sandbox.privacy.query import Reads
+from sandbox.privacy.joined import Reads
 
 
 def replay_decision(bundle: Bundle, decided: Entry) -> None:

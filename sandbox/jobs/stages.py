@@ -17,7 +17,8 @@ from sandbox.model.keys import Signature
 from sandbox.model.loss import PrivacyLoss
 from sandbox.model.release import Permit, Release
 from sandbox.model.transcript import Transcript
-from sandbox.privacy.query import CheckedQuery, Reads
+from sandbox.privacy.joined import Reads
+from sandbox.privacy.query import CheckedQuery
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,9 +152,25 @@ def _plain_record(value: Plain | tuple[Plain, ...]) -> Any:
 
 def column_names(expr: Expr) -> frozenset[str]:
     """Return the names of the columns that an expression reads."""
-    if expr.op is Op.COLUMN:
-        return frozenset({str(expr.value)})
-    return frozenset().union(*(column_names(argument) for argument in expr.args))
+    return frozenset(str(part.value) for part in parts_of(expr) if part.op is Op.COLUMN)
+
+
+def parts_of(expr: Expr) -> list[Expr]:
+    """Return an expression and everything in it, what stands in several places once; arguments before their wholes.
+
+    A column of a public table stands as one object wherever it is used, in the columns of the next table too: as text
+    such a chain would grow with the product of their rows.
+    """
+    found: dict[int, Expr] = {}
+    waiting = [expr]
+    while waiting:
+        part = waiting[-1]
+        left = [argument for argument in part.args if id(argument) not in found]
+        if left:
+            waiting += left
+            continue
+        found[id(waiting.pop())] = part
+    return list(found.values())
 
 
 _STRICT = frozenset(

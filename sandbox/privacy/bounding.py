@@ -58,7 +58,7 @@ def _keys_of(query: CheckedQuery, *, worthwhile: bool) -> _Keys:
 
 
 def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histograms: Sequence[Histogram] = ()) -> Bounded:
-    """Return the statement that bounds, groups and sums the rows of a partition called `t`, or of its join with `u`.
+    """Return the statement that bounds, groups and sums the rows of a partition called `t`, or of its join with others.
 
     - Groups are capped first, and only where a statistic's sensitivity rests on them (units over keys): a unit keeps
       the groups of its lowest ranks.  Otherwise the cap on rows bounds the groups as well.
@@ -66,10 +66,10 @@ def bounding_sql(query: CheckedQuery, statistics: Sequence[Statistic], histogram
       `_rank <= k`; over rows that a join, a first step or the group cap made, by a window.
     """
     bounded = _bounded(query, statistics, histograms)
-    if query.second is None:
+    if query.joined is None:
         return bounded
-    words = f"{query.second.words}, then {bounded.words}" if bounded.words else query.second.words
-    return replace(bounded, words=words, drops_rows=bounded.drops_rows or query.second.drops_rows)
+    words = f"{query.joined.words}, then {bounded.words}" if bounded.words else query.joined.words
+    return replace(bounded, words=words, drops_rows=bounded.drops_rows or query.joined.drops_rows)
 
 
 def _bounded(query: CheckedQuery, statistics: Sequence[Statistic], histograms: Sequence[Histogram]) -> Bounded:
@@ -106,7 +106,7 @@ def _bounded(query: CheckedQuery, statistics: Sequence[Statistic], histograms: S
         if StatisticKind.UNITS in kinds and not keys.names:
             units = "count(*) FILTER (WHERE _rank = 1)"
     sql = _grouped(inner, keys, [_total(s, f"_a{i}", units) for i, s in enumerate(scalars)], histograms)
-    if query.source is not None and query.second is None:
+    if query.source is not None and query.joined is None:
         words.insert(0, f"first one row for each {query.unit_kind}")
     return Bounded(sql, ", then ".join(words), drops_rows=query.source is None or rows > 1, layout=layout)
 

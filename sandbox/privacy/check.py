@@ -17,10 +17,21 @@ from sandbox.privacy.clauses import check_clauses
 from sandbox.privacy.expression import Translator
 from sandbox.privacy.finish import check_finish
 from sandbox.privacy.hints import names_hint
-from sandbox.privacy.join import Join, JoinSide, JoinSource, joint_bound, most_pairs, read_join
+from sandbox.privacy.join import (
+    BRACKETS,
+    NO_JOIN,
+    TOO_MANY_JOINS,
+    Join,
+    JoinSource,
+    joint_bound,
+    read_join,
+    tells_groups_apart,
+)
+from sandbox.privacy.join_rows import JoinSide
+from sandbox.privacy.joined import TABLES
 from sandbox.privacy.keys import MAX_PUBLIC_CELLS, key_domain
 from sandbox.privacy.labels import aggregate_label, key_label
-from sandbox.privacy.lookup import PublicTable, join_public, public_tables
+from sandbox.privacy.lookup import join_public_tables, joined_table, public_tables
 from sandbox.privacy.margins import Levels
 from sandbox.privacy.margins_check import check_margins, read_grouping
 from sandbox.privacy.parse import Text, known_arguments, parse_select
@@ -34,17 +45,6 @@ MAX_OUTPUTS = 64
 MAX_WEIGHT = 20_000
 MAX_VALUES = 400
 """How many numbers one row may add to: what a row takes in memory is bounded, whatever it holds."""
-
-NO_JOIN = (
-    "join",
-    "this is no table that can be joined",
-    "write … JOIN b USING (person), or JOIN a public table: WITH d(district, kind) AS (VALUES ('east', 'urban'))",
-)
-TOO_MANY_JOINS = (
-    "join",
-    "three datasets in one question are not in the language",
-    "ask a JOIN b and a JOIN c apart, or have the departments seal two of them as one dataset",
-)
 
 
 def check_question(question: Question, tables: Mapping[str, DatasetDescription]) -> CheckedQuery:
@@ -87,7 +87,7 @@ class _Checker:
         check_clauses(text, select)
         self.description, names = self._table(tables)
         self.translator = Translator(text, self.description, names, sides=self._sides())
-        joined = self._joins()
+        joined = join_public_tables(text, select.args.get("joins") or (), self.public, self.translator)
         self.filter = self._filter(joined)
         self.keys: list[Expr] = []
         self.levels: Levels = ()
@@ -146,9 +146,9 @@ class _Checker:
         )
         if self.join is None or source is None:
             return checked
-        table = self.join.left.base.table
+        table = self.join.first.base.table
         return replace(
-            checked, table=table, columns=source.columns, filter=source.filter, source=source.sql, second=source.second
+            checked, table=table, columns=source.columns, filter=source.filter, source=source.sql, joined=source.joined
         )
 
     def _join_source(self, join: Join, keys: tuple[GroupKey, ...], mode: KeyMode, settings: Settings) -> JoinSource:
@@ -161,7 +161,8 @@ class _Checker:
         for aggregate in self.reader.aggregates:
             read += [*aggregate.moments, *([] if aggregate.argument is None else [aggregate.argument])]
         used = frozenset().union(*(column_names(expr) for expr in read))
-        return join.source(used, self.filter, most_pairs(join.bound, keys, mode, self.reader.aggregates))
+        apart = tells_groups_apart(join.bound, keys, mode, self.reader.aggregates)
+        return join.source(used, self.filter, capped=apart)
 
     def _ctes(self) -> dict[str, exp.CTE]:
         clause = self.select.args.get("with_")
@@ -176,48 +177,34 @@ class _Checker:
             found[str(cte.alias).lower()] = cte
         return found
 
-    def _joins(self) -> list[Expr]:
-        kept = []
-        for join in self.select.args.get("joins") or ():
-            node = join.this
-            table = self._public_table(join)
-            if table is None:
-                continue
-            name = str(node.alias or node.name).lower()
-            columns, condition = join_public(self.text, join, name, table, self.translator)
-            self.translator.joined[name] = columns
-            kept += [] if condition is None else [condition]
-        return kept
-
     def _sides(self) -> tuple[Side, ...]:
         return () if self.join is None else self.join.sides
-
-    def _public_table(self, join: exp.Join) -> PublicTable | None:
-        return self.public.get(str(join.this.name).lower()) if type(join.this) is exp.Table else None
 
     def _table(self, tables: Mapping[str, DatasetDescription]) -> tuple[DatasetDescription, frozenset[str]]:
         source = self.select.args.get("from_")
         if source is None:
             raise self.text.refusal(self.select, "unknown_table", "the question names no table", "write FROM a table")
-        joins = [join for join in self.select.args.get("joins") or () if self._public_table(join) is None]
+        joins = [join for join in self.select.args.get("joins") or () if joined_table(join, self.public) is None]
+        if len(joins) >= len(TABLES):
+            raise self.text.refusal(joins[len(TABLES) - 1], *TOO_MANY_JOINS)
+        for join in joins:
+            if not isinstance(join.this, (exp.Table, exp.Subquery)):
+                raise self.text.refusal(join, *NO_JOIN)
+        sides = [self._side(node, tables) for node in (source.this, *(join.this for join in joins))]
         if not joins:
-            side = self._side(source.this, tables)
-            self.step = side.step
-            return side.table, frozenset({side.name})
-        if len(joins) > 1:
-            raise self.text.refusal(joins[1], *TOO_MANY_JOINS)
-        if not isinstance(joins[0].this, (exp.Table, exp.Subquery)):
-            raise self.text.refusal(joins[0], *NO_JOIN)
-        left, right = (self._side(node, tables) for node in (source.this, joins[0].this))
-        asked = joint_bound(left.base.bound, right.base.bound).lowered(
+            self.step = sides[0].step
+            return sides[0].table, frozenset({sides[0].name})
+        asked = joint_bound([side.base.bound for side in sides]).lowered(
             rows=self.question.rows, groups=self.question.groups
         )
-        self.join = read_join(self.text, joins[0], left, right, asked)
-        return self.join.table, frozenset({left.name, right.name})
+        self.join = read_join(self.text, joins, sides, asked)
+        return self.join.table, frozenset(side.name for side in sides)
 
     def _side(self, node: exp.Expr, tables: Mapping[str, DatasetDescription]) -> JoinSide:
         """Return what stands in FROM or behind JOIN: a table, or a first step over one."""
         inner = node.this if isinstance(node, exp.Subquery) else None
+        if isinstance(inner, exp.Table):
+            raise self.text.refusal(node, *BRACKETS)
         if isinstance(node, exp.Subquery):
             known_arguments(self.text, node, "this", "alias")
         if type(node) is exp.Table and str(node.name).lower() in self.ctes:

@@ -19,7 +19,7 @@ from sandbox.model.exact import parse_exact
 from sandbox.privacy import build
 from sandbox.privacy.algebra import DateType, Expr, Op, TextType
 from sandbox.privacy.calendar import FIRST_DAY, LAST_DAY, PARTS, STEPS, parse_day
-from sandbox.privacy.hints import HINTS, rewrite_of
+from sandbox.privacy.hints import HINTS, STEP, rewrite_of
 from sandbox.privacy.parse import Text, known_arguments
 from sandbox.privacy.sides import Side, name_in_join, unknown_column
 
@@ -193,6 +193,8 @@ class Translator:
         match node:
             case exp.Add():
                 return build.add(left, right)
+            case exp.Sub() if isinstance(right.type, DateType):
+                raise self.text.refusal(node, "type", "days are not subtracted", rewrite_of("DATEDIFF", FUNCTIONS))
             case exp.Sub():
                 return build.add(left, build.negate(right))
             case exp.Mul():
@@ -274,7 +276,7 @@ class Translator:
 
     def _in(self, node: exp.Expr) -> Expr:
         if node.args.get("query") is not None:
-            raise self.text.refusal(node, "subquery", "IN takes a list of values", "write IN ('a', 'b')")
+            raise self.text.refusal(node, "subquery", "IN takes a list of values", f"write IN ('a', 'b'); {STEP}")
         known_arguments(self.text, node, "this", "expressions")
         expr = self.translate(node.this)
         values = []

@@ -7,10 +7,23 @@ from collections.abc import Sequence
 
 from sqlglot import exp
 
+STEP = (
+    "for a condition on all rows of a unit make one row of each unit first, as in WITH p AS (SELECT person, MAX(x) AS "
+    "m FROM t GROUP BY person) SELECT COUNT(*) FROM p WHERE m > 1"
+)
+_SAME_ANSWER = "an answer is a function of the rows and the question: write the value itself"
+_DAY = "write the day itself, as DATE '2026-01-31'"
 HINTS: dict[type[exp.Expr], tuple[str, str, str]] = {
     exp.Subquery: ("subquery", "a subquery is not in the language", "ask two questions, one after the other"),
     exp.Select: ("subquery", "a subquery is not in the language", "ask two questions, one after the other"),
-    exp.Exists: ("subquery", "EXISTS is not in the language", "ask two questions, one after the other"),
+    exp.Exists: ("subquery", "EXISTS is not in the language", STEP),
+    exp.Interval: ("feature", "INTERVAL is not in the language", _DAY),
+    exp.CurrentDate: (
+        "unknown_function",
+        "the day of today is not in the language",
+        f"{_SAME_ANSWER}, as DATE '2026-01-31'",
+    ),
+    exp.CurrentTimestamp: ("unknown_function", "the time of now is not in the language", _SAME_ANSWER),
     exp.Window: ("window", "a window function is not in the language", "use GROUP BY"),
     exp.Star: ("raw_rows", "`*` would release rows", "write COUNT(*), or name what you want to know"),
     exp.IntDiv: ("division", "`//` is not in the language", "write FLOOR(x / 10)"),
@@ -19,6 +32,11 @@ HINTS: dict[type[exp.Expr], tuple[str, str, str]] = {
     exp.Cast: ("unknown_function", "a cast is not in the language", "leave it out: numbers are exact here"),
     exp.TryCast: ("unknown_function", "a cast is not in the language", "leave it out: numbers are exact here"),
     exp.ILike: ("like", "ILIKE is not in the language", "write LIKE with a prefix, or IN with every spelling"),
+    exp.TableSample: (
+        "feature",
+        "TABLESAMPLE is not in the language",
+        "leave it out: all rows are read, and the bound says how many of a unit count",
+    ),
     exp.Placeholder: ("literal", "a parameter is not in the language", "write the value itself"),
     exp.Parameter: ("literal", "a parameter is not in the language", "write the value itself"),
 }
@@ -27,7 +45,8 @@ _PREFIX = "texts are compared whole or by their beginning: write x LIKE 'ab%', o
 _SHAPE = "values are made of + - * and comparisons: write x * x for a square, or GROUP BY FLOOR(x / 10)"
 _ONE_ROW = "it would release single values: ask for COUNT(*) by group"
 _BINS = "write FLOOR(x / 10) AS bin and GROUP BY bin"
-_SAME_ANSWER = "an answer is a function of the rows and the question: write the value itself"
+_DATES = "days are compared, truncated and cut into parts: write day >= DATE '2026-01-31', or GROUP BY ISODOW(day)"
+_MONTHS = "write DATE_TRUNC('month', day), YEAR(day), MONTH(day) or DAY(day)"
 _WRITTEN: dict[str, str] = {
     **dict.fromkeys(("UPPER", "LOWER", "LENGTH", "LEN", "TRIM", "CONCAT", "REPLACE", "CONTAINS", "STRPOS"), _PREFIX),
     **dict.fromkeys(("SUBSTR", "SUBSTRING", "LEFT", "RIGHT", "STARTS_WITH", "PREFIX", "REGEXP_MATCHES"), _PREFIX),
@@ -37,6 +56,10 @@ _WRITTEN: dict[str, str] = {
     **dict.fromkeys(("GROUP_CONCAT", "LIST", "ARRAY_AGG", "BOOL_OR", "BOOL_AND"), _ONE_ROW),
     **dict.fromkeys(("HISTOGRAM", "WIDTH_BUCKET", "NTILE", "EQUI_WIDTH_BINS"), _BINS),
     **dict.fromkeys(("RANDOM", "RAND", "NOW", "TODAY", "CURRENT_DATE", "CURRENT_TIMESTAMP", "UUID"), _SAME_ANSWER),
+    **dict.fromkeys(("STRFTIME", "MONTHNAME", "DATE_PART", "DATEPART", "LAST_DAY", "YEARWEEK"), _MONTHS),
+    **dict.fromkeys(("DATEDIFF", "DATE_DIFF", "DATE_ADD", "DATE_SUB", "AGE", "EPOCH", "MAKE_DATE"), _DATES),
+    **dict.fromkeys(("DAYOFWEEK", "WEEKDAY", "DAYNAME"), "write ISODOW(day): 1 is Monday, 7 is Sunday"),
+    **dict.fromkeys(("WEEK", "WEEKOFYEAR", "DAYOFYEAR"), "write DATE_TRUNC('week', day), or MONTH(day)"),
     "COUNT_IF": "write COUNT(*) FILTER (WHERE x > 1)",
     "COUNTIF": "write COUNT(*) FILTER (WHERE x > 1)",
     "APPROX_COUNT_DISTINCT": "write COUNT(DISTINCT x): it is exact before the noise",

@@ -43,12 +43,12 @@ def plain_influence(bound: ContributionBound, mode: KeyMode) -> Influence:
 def influence_of(query: CheckedQuery) -> Influence:
     """Return the influence of every unit that a question must protect, the largest of all.
 
-    In a LEFT JOIN of two datasets a unit may leave the right one alone.  Then its joined rows are exchanged for others,
-    and rows count on both sides of the change: twice the bound.  A further unit of a kind that both tables protect may
-    leave both.
+    In a LEFT JOIN of datasets a unit may leave the right one alone, or several right ones.  Then its joined rows are
+    exchanged for others, and rows count on both sides of the change: twice the bound, however many tables are joined.
+    A further unit of a kind that several tables protect may leave all of them.
     """
     plain = plain_influence(query.bound, query.key_mode)
-    if query.second is not None and query.second.exchanges:
+    if query.joined is not None and query.joined.exchanges:
         plain = Influence(2 * plain.rows, 2 * plain.units, 2 * plain.units_squared, 2 * plain.groups)
     found = [plain, *(_other_influence(query, limit) for limit in limits_of(query.others).values())]
     return Influence(

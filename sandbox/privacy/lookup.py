@@ -8,7 +8,7 @@ key.  Nothing about sensitivity changes (`docs/proofs/lookup.md`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -54,12 +54,15 @@ def join_public(
     """Return the joined columns as expressions of a row, and for an inner join which rows stay.
 
     Raises:
-        QueryError: the join is on anything but equality of the table's columns, or a key stands in it twice.
+        QueryError: the join is on anything but equality of the table's columns with what stands before it, a key stands
+            in it twice, or its name is another table's.
     """
     known_arguments(text, join, "this", "on", "using", "side", "kind")
     side, kind = str(join.args.get("side") or "").upper(), str(join.args.get("kind") or "").upper()
     if side not in {"", "LEFT"} or kind not in {"", "INNER", "OUTER"}:
         raise text.refusal(join, "join", "a public table is joined by JOIN or LEFT JOIN", _EXAMPLE)
+    if name in translator.names or name in translator.joined:
+        raise text.refusal(join, "join", "two sides of a join have one name", "give each a name with AS")
     pairs = _pairs(text, join, name, table, translator)
     seen: set[tuple[object, ...]] = set()
     conditions: list[Expr] = []
@@ -81,6 +84,33 @@ def join_public(
             last = values[-1] if inner else build.nothing()
             columns[column] = build.case(branches[:-1] if inner and len(branches) > 1 else branches, last)
     return columns, build.both(Op.OR, conditions) if inner else None
+
+
+def joined_table(join: exp.Join, tables: Mapping[str, PublicTable]) -> PublicTable | None:
+    """Return the public table that a node joins, or None where it is another one."""
+    return tables.get(str(join.this.name).lower()) if type(join.this) is exp.Table else None
+
+
+def join_public_tables(
+    text: Text, joins: Iterable[exp.Join], tables: Mapping[str, PublicTable], translator: Translator
+) -> list[Expr]:
+    """Add the columns of the public tables among joins to what a translator knows; return which rows stay.
+
+    Raises:
+        QueryError: as `join_public`; the sides of a join that come later cannot be named yet.
+    """
+    sides, met, kept = translator.sides, 1, []
+    for join in joins:
+        table = joined_table(join, tables)
+        if table is None:
+            met += 1
+            continue
+        translator.sides = sides[:met]
+        name = str(join.this.alias or join.this.name).lower()
+        translator.joined[name], condition = join_public(text, join, name, table, translator)
+        kept += [] if condition is None else [condition]
+    translator.sides = sides
+    return kept
 
 
 def _literal(text: Text, node: exp.Expr, translator: Translator, beside: Expr | None) -> Expr:

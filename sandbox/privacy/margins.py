@@ -1,19 +1,26 @@
 """Margins: totals of groups over some of their keys (ROLLUP, CUBE, GROUPING SETS), and cells that add up to them.
 
-Every level of totals is measured with noise of its own.  For a ROLLUP `consistent` then finds the cells and totals that
-add up and lie nearest to all that was measured, by least squares, in exact rationals; each value gets better by it,
-never worse.
+Every level of totals is measured with noise of its own.  `consistent` then finds the cells and totals that add up and
+lie nearest to all that was measured, by least squares, in exact rationals; each value gets better by it, never worse.
 
 Source: Hay, Rastogi, Miklau, Suciu 2010, "Boosting the accuracy of differentially private histograms through
-consistency" (arXiv 0904.0942), here for trees whose levels branch each in its own way.
+consistency" (arXiv 0904.0942), here for any levels, by the parts of a table that vary with a set of keys alone: Barak,
+Chaudhuri, Dwork, Kale, McSherry, Talwar 2007 (PODS), in the orthogonal form of an analysis of variance.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+import operator
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from sandbox.privacy.jet import root_up
 from sandbox.privacy.keys import TOTAL, Key, KeyText
@@ -22,6 +29,12 @@ from sandbox.privacy.statistics import Statistic
 
 Noisy = tuple[Key, Sequence[Fraction | int], Sequence[Fraction]]
 """A cell or a total: its key, its noisy statistics, and their scales."""
+
+Level = frozenset[int]
+"""The places of the keys that a level keeps."""
+
+Table = npt.NDArray[Any]
+"""One side for each key, and one for statistics; whole numbers of any size."""
 
 Levels = tuple[tuple[int, ...], ...]
 """For each level the places of the keys that are kept there; the first one keeps all: the cells."""
@@ -64,72 +77,109 @@ def with_totals(cells: Mapping[Key, tuple[int, ...]], levels: Levels | None = No
 def consistent(measured: Sequence[Noisy], branches: Sequence[int]) -> list[Noisy]:
     """Return cells and totals that add up, nearest to the measured ones, with the scales of the noise left in them.
 
+    A table of cells is a sum of parts, one for each set of keys: a part varies with these keys alone and its sum over
+    any of them is zero.  A level shows the parts of the keys that it keeps, and noise is as large in each of them; so a
+    part is the weighted mean of what the levels that show it say, and parts do not depend on each other.
+
     Args:
-        measured: every cell and every total, each with noise of the same scale in one statistic.
-        branches: how many values each key has; the levels are those of a ROLLUP.
+        measured: every cell, and every total of some levels, each with noise of the same scale in one statistic.
+        branches: how many values each key has.
 
     Privacy: post-processing.
     """
-    sigmas = measured[0][2]
-    factors = _factors(branches)
-    scales = [of_the_same_law(sigmas, [root_up(factor * sigma**2) for sigma in sigmas]) for factor in factors]
-    best = _upwards({key: [Fraction(amount) for amount in noisy] for key, noisy, _ in measured}, branches)
-    held = _downwards(best, branches)
-    return [(key, held[key], scales[_depth(key)]) for key, _, _ in measured]
-
-
-def _depth(key: Key) -> int:
-    """Return how many keys are not rolled up."""
-    return sum(part != TOTAL for part in key)
-
-
-def _weights(branches: Sequence[int]) -> list[Fraction]:
-    """Return the variance of the best guess from a node and all below it, by depth, in units of one measurement's."""
-    found = [Fraction(1)]
-    for branch in reversed(branches):
-        below = branch * found[0]
-        found.insert(0, below / (1 + below))
+    places = _places(measured)
+    levels = _measured_levels(measured, branches, places)
+    weights = {part: _weight(part, levels, branches) for part in _subsets(branches)}
+    parts = {part: _part(part, levels, branches) for part in weights}
+    held: dict[Level, tuple[Table, int, Sequence[Fraction]]] = {}
+    for level in levels:
+        values, below = _assembled(level, parts, weights, branches)
+        factor = _factor(level, weights, branches)
+        scales = of_the_same_law(measured[0][2], [root_up(factor * sigma**2) for sigma in measured[0][2]])
+        held[level] = values, below, scales
+    found: list[Noisy] = []
+    for key, _, _ in measured:
+        values, below, scales = held[_level_of(key)]
+        found.append((key, [Fraction(amount, below) for amount in values[_place_of(key, places)]], scales))
     return found
 
 
-def _factors(branches: Sequence[int]) -> list[Fraction]:
-    """Return the variance of the final value, by depth, in units of one measurement's."""
-    weights = _weights(branches)
-    found = [weights[0]]
-    for depth, branch in enumerate(branches, start=1):
-        # What the children share comes from the parent; what parts them does not depend on it.
-        found.append(weights[depth] * (1 - Fraction(1, branch)) + found[-1] / branch**2)
+def _level_of(key: Key) -> Level:
+    """Return the keys that are not summed over."""
+    return frozenset(place for place, part in enumerate(key) if part != TOTAL)
+
+
+def _places(measured: Sequence[Noisy]) -> list[dict[KeyText, int]]:
+    """Return where each value of each key stands along its side of a table; the total is all that is there."""
+    found: list[dict[KeyText, int]] = [{} for _ in measured[0][0]]
+    for key, _, _ in measured:
+        for part, side in zip(key, found, strict=True):
+            if part != TOTAL:
+                side.setdefault(part, len(side))
     return found
 
 
-def _parents(keys: Mapping[Key, object], depth: int) -> dict[Key, list[Key]]:
-    found: dict[Key, list[Key]] = {}
-    for key in keys:
-        if _depth(key) == depth:
-            found.setdefault((*key[: depth - 1], *[TOTAL] * (len(key) - depth + 1)), []).append(key)
+def _place_of(key: Key, places: Sequence[Mapping[KeyText, int]]) -> tuple[int, ...]:
+    return tuple(0 if part == TOTAL else side[part] for part, side in zip(key, places, strict=True))
+
+
+def _measured_levels(
+    measured: Sequence[Noisy], branches: Sequence[int], places: Sequence[Mapping[KeyText, int]]
+) -> dict[Level, Table]:
+    """Return the measured values of each level, one side for each key, of length 1 where it is summed over."""
+    found: dict[Level, Table] = {}
+    for key, noisy, _ in measured:
+        level = _level_of(key)
+        if level not in found:
+            sides = [branch if place in level else 1 for place, branch in enumerate(branches)]
+            found[level] = np.zeros((*sides, len(noisy)), dtype=object)
+        found[level][_place_of(key, places)] = noisy
     return found
 
 
-def _upwards(own: dict[Key, list[Fraction]], branches: Sequence[int]) -> dict[Key, list[Fraction]]:
-    """Return the best guess of each node from itself and all below it."""
-    weights, best = _weights(branches), dict(own)
-    for depth in range(len(branches), 0, -1):
-        below = branches[depth - 1] * weights[depth]
-        for parent, children in _parents(own, depth).items():
-            sums = [sum(column, Fraction(0)) for column in zip(*(best[child] for child in children), strict=True)]
-            best[parent] = [
-                (mine * below + theirs) / (1 + below) for mine, theirs in zip(own[parent], sums, strict=True)
-            ]
-    return best
+def _size(level: Level, branches: Sequence[int]) -> int:
+    return math.prod(branches[place] for place in level)
 
 
-def _downwards(best: dict[Key, list[Fraction]], branches: Sequence[int]) -> dict[Key, list[Fraction]]:
-    """Return values that add up: what a parent has beyond its children's sum is shared among them evenly."""
-    held = dict(best)
-    for depth in range(1, len(branches) + 1):
-        for parent, children in _parents(best, depth).items():
-            sums = [sum(column, Fraction(0)) for column in zip(*(best[child] for child in children), strict=True)]
-            more = [(whole - part) / len(children) for whole, part in zip(held[parent], sums, strict=True)]
-            for child in children:
-                held[child] = [mine + share for mine, share in zip(best[child], more, strict=True)]
-    return held
+def _subsets(branches: Sequence[int]) -> list[Level]:
+    everything = range(len(branches))
+    return [frozenset(one) for size in range(len(branches) + 1) for one in itertools.combinations(everything, size)]
+
+
+def _weight(part: Level, levels: Collection[Level], branches: Sequence[int]) -> Fraction:
+    """Return how well a part is known: a level of few cells knows it better, since its cells sum up more."""
+    return sum((Fraction(1, _size(level, branches)) for level in levels if part <= level), Fraction(0))
+
+
+def _part(part: Level, levels: Mapping[Level, Table], branches: Sequence[int]) -> Table:
+    """Return the sum of what levels say of a part, as means; times all cells and the part's size, to be whole."""
+    cells, own = math.prod(branches), _size(part, branches)
+    shown = ((level, table) for level, table in levels.items() if part <= level)
+    means = [
+        table.sum(axis=tuple(level - part), keepdims=True) * (cells * own // _size(level, branches))
+        for level, table in shown
+    ]
+    found: Table = functools.reduce(operator.add, means)
+    for place in part:
+        found = found * branches[place] - found.sum(axis=place, keepdims=True)
+    return found
+
+
+def _assembled(
+    level: Level, parts: Mapping[Level, Table], weights: Mapping[Level, Fraction], branches: Sequence[int]
+) -> tuple[Table, int]:
+    """Return a level's values from the parts that it shows, and what all of them are to be divided by."""
+    whole = math.prod(branches) * _size(level, branches)
+    factors = {part: 1 / (whole * _size(part, branches) * weights[part]) for part in parts if part <= level}
+    below = math.lcm(*(factor.denominator for factor in factors.values()))
+    found: Table = functools.reduce(
+        operator.add, [parts[part] * int(factor * below) for part, factor in factors.items()]
+    )
+    return found, below
+
+
+def _factor(level: Level, weights: Mapping[Level, Fraction], branches: Sequence[int]) -> Fraction:
+    """Return the variance of a level's values, in units of one measurement's."""
+    shown = (part for part in weights if part <= level)
+    each = (math.prod(branches[place] - 1 for place in part) / weights[part] for part in shown)
+    return sum(each, Fraction(0)) / _size(level, branches) ** 2

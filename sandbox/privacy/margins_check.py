@@ -45,9 +45,9 @@ def check_margins(
             (`input.query.rollup`); a setting that would undo consistency, or without a ROLLUP (`input.query.setting`).
     """
     rolled = bool(levels)
-    if settings.consistent and levels != rollup_levels(len(keys)):
+    if settings.consistent and not rolled:
         raise text.refusal(
-            select, "setting", "`consistent` is for the cells and totals of a ROLLUP", "write GROUP BY ROLLUP (a, b)"
+            select, "setting", "`consistent` is for cells with totals", "write GROUP BY ROLLUP (a, b), or CUBE (a, b)"
         )
     if not rolled:
         return

@@ -52,7 +52,7 @@ def bias_notes(plan: Plan, profile: Profile | None) -> list[str]:
             "totals come out low by what units beyond that lose, and means lean a little towards units below it"
         )
         return notes
-    if plan.second is not None:
+    if plan.joined is not None:
         notes.append("how many rows the bound leaves out is not known: no profile speaks of joined rows")
         return notes
     lost = None if profile is None else profile.lost_share(plan.bound.rows)

@@ -17,6 +17,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from sandbox.errors import BoundError, QueryError
+from sandbox.privacy.hints import HINTS
 from sandbox.privacy.query import Settings
 from sandbox.privacy.settings import split_settings
 
@@ -172,6 +173,8 @@ def known_arguments(text: Text, node: exp.Expr, *names: str) -> None:
     flags = {"big_int", "typed", "safe", "ignore_nulls", "is_division", "comments"}
     for name, value in node.args.items():
         if name not in names and name not in flags and value not in (None, False, []):
+            if type(value) in HINTS:
+                raise text.refusal(value, *HINTS[type(value)])
             raise text.refusal(
                 value if isinstance(value, exp.Expr) else node,
                 "feature",

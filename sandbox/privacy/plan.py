@@ -23,24 +23,13 @@ from sandbox.privacy.chosen_quantile import LeafChoice, with_leaf_choice
 from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.influence import Influence, influence_of
+from sandbox.privacy.joined import Joined, JoinedTable, Reads, reads_of
 from sandbox.privacy.keys import KeyText
 from sandbox.privacy.laplace import charged, charges_of, distance_of, laplace_deviation
 from sandbox.privacy.layout import PLAIN, Layout
 from sandbox.privacy.margins import rolled_statistics
 from sandbox.privacy.mechanism import LaplaceNoise, Threshold, gaussian_sigma, laplace_noise, threshold_release
-from sandbox.privacy.query import (
-    PLAIN_SETTINGS,
-    Bounding,
-    CheckedQuery,
-    Finish,
-    Formula,
-    KeyMode,
-    Output,
-    Reads,
-    SecondTable,
-    Settings,
-    reads_of,
-)
+from sandbox.privacy.query import PLAIN_SETTINGS, Bounding, CheckedQuery, Finish, Formula, KeyMode, Output, Settings
 from sandbox.privacy.rescaling import rescaled
 from sandbox.privacy.scales import LaplaceScales
 from sandbox.privacy.statistics import Chosen, Estimate, Statistic, choose_statistics
@@ -95,7 +84,7 @@ class Plan:
         dataset, table: whose rows.
         unit_kind: whom the promise protects.
         columns: the columns that a partition must carry, besides `_unit` and `_rank`.
-        sql: one DuckDB statement over a partition called `t`, and `u` where there is a second table: `key_width`
+        sql: one DuckDB statement over a partition called `t`, with a join over `t`, `u` and so on: `key_width`
             texts, then `row_width` integers (`vectors.py`); a layout that numbers groups puts one number in place of
             their texts.
         layout: what else the statement asks of the partition.
@@ -111,7 +100,7 @@ class Plan:
         loss: what the answer costs; all of it is charged: what was offered, or what a pure loss is charged.
         max_rows: the public ceiling on rows.
         settings: how the loss is split and how values are shown.
-        second: the right side of a join, or None.
+        joined: what is joined to the table, or None.
         choice: how the groups that are released are chosen, or None where all are.
         leaf_choice: how the bin of a quantile is chosen, or None where it is read from the tree.
         others: further kinds of units that the noise covers too.
@@ -142,7 +131,7 @@ class Plan:
     choice: Choice | None = None
     leaf_choice: LeafChoice | None = None
     layout: Layout = PLAIN
-    second: SecondTable | None = None
+    joined: Joined | None = None
     others: tuple[OtherUnit, ...] = ()
 
     @property
@@ -153,12 +142,21 @@ class Plan:
     @property
     def reads(self) -> Reads:
         """The columns that it reads of each dataset."""
-        return reads_of(self.dataset, self.columns, self.second)
+        return reads_of(self.dataset, self.columns, self.joined)
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Whose rows stand in `t`, and in `u` for a join; a table that is joined with itself stands in both."""
-        return (self.dataset,) if self.second is None else (self.dataset, self.second.dataset)
+        """Whose rows stand in `t`, and in `u` and so on for a join; of a table joined with itself in several."""
+        return (self.dataset, *(table.dataset for table in self._joined_tables))
+
+    @property
+    def columns_by_table(self) -> tuple[tuple[str, ...], ...]:
+        """The columns that each of its partitions must carry, `t` first."""
+        return (self.columns, *(table.columns for table in self._joined_tables))
+
+    @property
+    def _joined_tables(self) -> tuple[JoinedTable, ...]:
+        return () if self.joined is None else self.joined.tables
 
     @property
     def cells(self) -> int | None:
@@ -231,7 +229,7 @@ class Plan:
             "loss": self.loss.to_record(),
             "max_rows": self.max_rows,
             "settings": self.settings.to_record(),
-            "second": None if self.second is None else self.second.to_record(),
+            "second": None if self.joined is None else self.joined.to_record(),
             "choice": None if self.choice is None else self.choice.to_record(),
             "leaf_choice": None if self.leaf_choice is None else self.leaf_choice.to_record(),
             "others": [other.to_record() for other in self.others],
@@ -307,7 +305,7 @@ def plan_query(query: CheckedQuery, loss: PrivacyLoss) -> Plan:
         loss=loss if threshold is not None else PrivacyLoss(spent),
         max_rows=query.max_rows,
         settings=query.settings,
-        second=query.second,
+        joined=query.joined,
         layout=bounded.layout,
         choice=choice,
         leaf_choice=leaf_choice,

@@ -10,6 +10,7 @@ from typing import Any
 from sandbox.model.exact import format_exact
 from sandbox.model.unit import ContributionBound, OtherUnit
 from sandbox.privacy.algebra import Expr
+from sandbox.privacy.joined import Joined, Reads, reads_of
 
 
 class KeyMode(StrEnum):
@@ -301,53 +302,10 @@ class Settings:
 
 PLAIN_SETTINGS = Settings()
 
-Reads = tuple[tuple[str, tuple[str, ...]], ...]
-"""`(dataset, columns)`, each dataset once."""
-
-
-@dataclass(frozen=True, slots=True)
-class SecondTable:
-    """The right side of a join: its partitions are called `u`.
-
-    Attributes:
-        dataset, table: which table.
-        columns: the columns that are read of it, sorted.
-        words: for people, how rows of both sides meet.
-        drops_rows: whether a cap may keep rows from meeting.
-        exchanges: whether a unit that leaves this table alone leaves other joined rows in their place.
-    """
-
-    dataset: str
-    table: str
-    columns: tuple[str, ...]
-    words: str
-    drops_rows: bool
-    exchanges: bool
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the table as a canonical record."""
-        return {
-            "dataset": self.dataset,
-            "table": self.table,
-            "columns": list(self.columns),
-            "words": self.words,
-            "drops_rows": self.drops_rows,
-            "exchanges": self.exchanges,
-        }
-
-
-def reads_of(dataset: str, columns: tuple[str, ...], second: SecondTable | None) -> Reads:
-    """Return the columns that are read of each dataset; one that is joined with itself stands there once."""
-    if second is None:
-        return ((dataset, columns),)
-    if second.dataset == dataset:
-        return ((dataset, tuple(sorted({*columns, *second.columns}))),)
-    return ((dataset, columns), (second.dataset, second.columns))
-
 
 @dataclass(frozen=True, slots=True)
 class CheckedQuery:
-    """A question that is in the language, over one described table or the join of two.
+    """A question that is in the language, over one described table or a join of several.
 
     Attributes:
         dataset, table: which table.
@@ -362,9 +320,9 @@ class CheckedQuery:
         finish: the post-processing.
         bound: the contribution bound that holds.
         max_rows: the public ceiling on rows.
-        source: the SQL of a first step that makes one row a unit, over a partition called `t`, or of a join over `t`
-            and `u`; None where the question is about the rows themselves.
-        second: the right side of a join.
+        source: the SQL of a first step that makes one row a unit, over a partition called `t`, or of a join over `t`,
+            `u` and so on; None where the question is about the rows themselves.
+        joined: what is joined to the table, or None.
         others: further kinds of units that the table protects.
         settings: how it is bounded, weighed and shown.
         levels: which keys are kept at each level that is measured, all of them first; none without totals.
@@ -386,13 +344,13 @@ class CheckedQuery:
     source: str | None = None
     settings: Settings = PLAIN_SETTINGS
     levels: tuple[tuple[int, ...], ...] = ()
-    second: SecondTable | None = None
+    joined: Joined | None = None
     others: tuple[OtherUnit, ...] = ()
 
     @property
     def reads(self) -> Reads:
         """The columns that it reads of each dataset."""
-        return reads_of(self.dataset, self.columns, self.second)
+        return reads_of(self.dataset, self.columns, self.joined)
 
     @property
     def rolled(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sandbox.privacy.algebra import DateType, Expr, NumberType, Op, TextType, null_columns
+from sandbox.privacy.algebra import DateType, Expr, NumberType, Op, TextType, null_columns, parts_of
 from sandbox.privacy.build import INT64_LOWER, INT64_UPPER
 from sandbox.privacy.calendar import format_day
 
@@ -152,10 +152,14 @@ def _null_guards(expr: Expr) -> list[str]:
 
 def weight(expr: Expr) -> int:
     """Return about how many nodes the SQL of an expression has; `check.py` refuses what would grow without end."""
-    inner = sum(weight(argument) for argument in expr.args)
-    if expr.op in {Op.LEAST, Op.GREATEST}:
-        inner += sum(weight(argument) for argument in expr.args if argument.nullable and null_columns(argument) is None)
-    return 1 + inner
+    known: dict[int, int] = {}
+    for part in parts_of(expr):
+        inner = sum(known[id(argument)] for argument in part.args)
+        if part.op in {Op.LEAST, Op.GREATEST}:
+            twice = [argument for argument in part.args if argument.nullable and null_columns(argument) is None]
+            inner += sum(known[id(argument)] for argument in twice)
+        known[id(part)] = 1 + inner
+    return known[id(expr)]
 
 
 def _coalesce(expr: Expr) -> str:

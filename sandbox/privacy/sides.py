@@ -1,4 +1,4 @@
-"""How a question names the columns of a join: bare where one side has them, with the side's name where both do."""
+"""How a question names the columns of a join: bare where one side has them, with the side's name where several do."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def unknown_column(text: Text, node: exp.Expr, name: str, known: Sequence[str]) 
 
 
 def name_in_join(text: Text, sides: Sequence[Side], node: exp.Expr, named: tuple[str | None, str], unit: str) -> str:
-    """Return the name in the joined table of a column that a question names; `unit` for either side's unit.
+    """Return the name in the joined table of a column that a question names; `unit` for any side's unit.
 
     Raises:
-        QueryError: no side has the column (`unknown_column`), or both have it and the question does not say which
+        QueryError: no side has the column (`unknown_column`), or several have it and the question does not say which
             (`ambiguous_column`).
     """
     table, name = named
@@ -51,8 +51,8 @@ def name_in_join(text: Text, sides: Sequence[Side], node: exp.Expr, named: tuple
         raise text.refusal(
             node,
             "ambiguous_column",
-            f"`{name[:64]}` stands on both sides of the join",
-            f"write {' or '.join(f'{side.name}.{name}' for side in sides)}",
+            f"`{name[:64]}` stands on {'both' if len(sides) == 2 else 'several'} sides of the join",
+            f"write {' or '.join(f'{side.name}.{name}' for side in meant if name in side.columns)}",
         )
     if not found:
         known = [f"{side.name}.{column}" for side in meant for column in side.columns]

@@ -83,8 +83,16 @@ def read_step(
         bound: the contribution bound that holds: totals are held within what so many rows could bring.
 
     Raises:
-        QueryError, BoundError: it is no such step.
+        QueryError, BoundError: it is no such step; it reads a join.
     """
+    if joins := select.args.get("joins"):
+        raise text.refusal(
+            joins[0],
+            "feature",
+            "a first step reads one table",
+            "make a step of each table and join those, as in WITH p AS (…), q AS (…) … FROM p JOIN q "
+            f"USING ({base.unit.sql_name})",
+        )
     known_arguments(text, select, "expressions", "from_", "where", "group")
     return _StepReader(text, select, name, base, Translator(text, base, names), bound).read()
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sandbox.crypto.factor import SecondFactor
-from sandbox.crypto.keyfile import factor_needed, unlock_key
+from sandbox.crypto.keyfile import factor_needed
 from sandbox.crypto.keys import PrivateKey
+from sandbox.crypto.named_file import unlock_file
 from sandbox.errors import InputError, KeyUnavailableError, VaultError
 from sandbox.model.keys import PublicKey, Role
 from sandbox.service.clock import SystemClock
@@ -55,13 +56,22 @@ def open_keys(directory: Path, *, passphrase: str, purpose: str, wait_s: float) 
         own = {"sandbox": unlock_named(directory, "sandbox", passphrase)}
         witness = layout.witness / "witness.key"
         if witness.exists():
-            own["witness"] = unlock_key(witness.read_bytes(), passphrase)
+            own["witness"] = unlock_file(witness.read_bytes(), passphrase, "witness/witness.key")
         keyring = Keyring.open(layout.vault / "keys", passphrase=passphrase, factors=factors_at_hand(layout))
         yield OpenKeys(layout, keyring, own, SystemClock())
 
 
 def split(keys: OpenKeys, custodians: Sequence[PublicKey], *, threshold: int) -> tuple[Share, ...]:
-    """Return the shares of the master key, and keep the sandbox's keys in escrow under it.
+    """Return the shares of the master key, and keep the sandbox's keys in escrow under it; raise as `deal` does."""
+    return tuple(deal(keys, custodians, threshold=threshold))
+
+
+def deal(keys: OpenKeys, custodians: Sequence[PublicKey], *, threshold: int) -> Iterator[Share]:
+    """Yield the shares of the master key one by one, and keep the sandbox's keys in escrow under it.
+
+    Each share counts as handed out from just before it is yielded: a ceremony that breaks off leaves no share that
+    nobody knows of, and one that nobody has at most, so that the others can still bring their number below the
+    threshold when the epoch is closed.
 
     Raises:
         InputError: the custodians will not do.
@@ -70,8 +80,9 @@ def split(keys: OpenKeys, custodians: Sequence[PublicKey], *, threshold: int) ->
     shares = split_master(keys.keyring.ring, custodians, threshold=threshold, signer=keys.own["sandbox"], at=at)
     for key in keys.own.values():
         keep_in_escrow(keys.keyring, key)
-    note_ceremony(keys.keyring, shares)
-    return shares
+    for number, share in enumerate(shares, start=1):
+        note_ceremony(keys.keyring, shares[:number])
+        yield share
 
 
 def check_shares(directory: Path, shares: Sequence[Share]) -> None:

@@ -13,8 +13,9 @@ from sandbox.compute.ray_pool import Cluster
 from sandbox.compute.reader import ReaderPool
 from sandbox.crypto.factor import SecondFactor
 from sandbox.crypto.hardening import forbid_core_dumps
-from sandbox.crypto.keyfile import lock_key, unlock_key
+from sandbox.crypto.keyfile import lock_key
 from sandbox.crypto.keys import PrivateKey, generate_key
+from sandbox.crypto.named_file import unlock_file
 from sandbox.errors import InputError, KeyUnavailableError, StateUnsafeError
 from sandbox.jobs.destroy import finish_destruction
 from sandbox.jobs.engine import Engine, Pool, Records
@@ -240,7 +241,7 @@ def unlock_named(directory: Path, name: str, passphrase: str) -> PrivateKey:
             hint="its holder must sign, or make one with `saggar keys new`",
             code="vault.key_unavailable.no_file",
         ) from error
-    return unlock_key(raw, passphrase, factors_at_hand(layout) if name == _SANDBOX else ())
+    return unlock_file(raw, passphrase, f"keys/{path.name}", factors_at_hand(layout) if name == _SANDBOX else ())
 
 
 def trust_record(records: Records) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -128,9 +129,9 @@ class Share:
                 signature=signature,
             )
         except (SaggarError, KeyError, TypeError, ValueError) as error:
-            raise wrong_share(name, "is damaged or no share at all") from error
+            raise _damaged(raw, name) from error
         if set(words) != _FIELDS or share.words() != words or set(stored) != {"share", "signature"}:
-            raise wrong_share(name, "is damaged or no share at all")
+            raise _damaged(raw, name)
         return share
 
 
@@ -278,6 +279,20 @@ def wrong_share(name: str, happened: str) -> VaultError:
         hint=f"leave it out and ask `{name}` for the share of this ceremony, or take another custodian's",
         code="vault.custody.share",
         custodian=name,
+    )
+
+
+def _damaged(raw: bytes, file: str) -> VaultError:
+    """Return the error of a file that is no share, with its holder if the file still says who that is."""
+    told = re.search(rb'"custodian":"([^"\\]{1,64})"', raw)
+    if told is not None:
+        return wrong_share(told[1].decode("utf-8", "replace"), f"in `{file}` is damaged")
+    return VaultError(
+        f"the share of `{file}` is damaged or no share at all",
+        hint=f"leave it out and ask whoever brought `{file}` for the share of this ceremony, or take another "
+        "custodian's",
+        code="vault.custody.share",
+        file=file,
     )
 
 

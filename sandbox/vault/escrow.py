@@ -9,6 +9,7 @@ from __future__ import annotations
 from sandbox.crypto.keyfile import lock_key, unlock_key
 from sandbox.crypto.keys import PrivateKey
 from sandbox.errors import KeyUnavailableError
+from sandbox.vault.key_errors import broken_key_file
 from sandbox.vault.keyring import Keyring
 from sandbox.vault.masters import MasterKey
 
@@ -26,7 +27,12 @@ def keys_in_escrow(keyring: Keyring) -> tuple[PrivateKey, ...]:
     Raises:
         KeyUnavailableError: one hangs under a master key that is not in the ring (`vault.key_unavailable.escrow`).
     """
-    return tuple(_unlock(keyring, name)[0] for name in keyring.store.names(_FOLDER))
+    return tuple(open_escrow(keyring, name) for name in keyring.store.names(_FOLDER))
+
+
+def open_escrow(keyring: Keyring, name: str) -> PrivateKey:
+    """Return the key in one file of the escrow; raise as `keys_in_escrow` does, or that the file is damaged."""
+    return _unlock(keyring, name)[0]
 
 
 def rewrap_escrow(keyring: Keyring) -> None:
@@ -44,7 +50,7 @@ def _unlock(keyring: Keyring, name: str) -> tuple[PrivateKey, MasterKey]:
             return unlock_key(raw, _phrase(keyring, master)), master
         except KeyUnavailableError as error:
             if error.code != "vault.key_unavailable.wrong_passphrase":
-                raise
+                raise broken_key_file(name) from error
     raise KeyUnavailableError(
         f"the key in `keys/{name}` hangs under another master key",
         hint="use the shares of the newest ceremony, or restore the newest backup of the vault's keys",

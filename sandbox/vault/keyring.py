@@ -26,6 +26,7 @@ from typing import Any, Literal
 from sandbox.crypto.entropy import random_bytes
 from sandbox.crypto.factor import SecondFactor
 from sandbox.crypto.keyfile import factor_needed
+from sandbox.crypto.named_file import speaking_of
 from sandbox.crypto.suites import Suite, suite
 from sandbox.errors import CanonicalError, KeyUnavailableError, SaggarError, StorageError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
@@ -148,7 +149,8 @@ class Keyring:
                 code="vault.key_unavailable.master",
             )
         raw = store.get(MASTER_FILE)
-        ring, needed = MasterRing.unlock(raw, passphrase, factors), factor_needed(raw)
+        with speaking_of("vault/keys/master"):
+            ring, needed = MasterRing.unlock(raw, passphrase, factors), factor_needed(raw)
         return cls(store, ring, next((each for each in factors if each.factor_id == needed), None))
 
     @property

@@ -6,6 +6,7 @@ bring back a master key that is to be gone?
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,9 @@ from sandbox.errors import SaggarError, VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import PublicKey, Signature
 from sandbox.vault.custody import Share
-from sandbox.vault.key_errors import broken_key_file
+from sandbox.vault.key_errors import broken_key_file, trimmed_key
 from sandbox.vault.keyring import Keyring
+from sandbox.vault.masters import MasterKey
 
 RECEIPT_CONTEXT = "saggar/share-destroyed/1"
 _FILE = "custody"
@@ -72,9 +74,9 @@ class ShareReceipt:
                 Signature.parse(stored["signature"]),
             )
             if receipt.to_record() != stored:
-                raise _wrong_receipt(name)
+                raise _no_receipt(name)
         except (SaggarError, KeyError, TypeError) as error:
-            raise _wrong_receipt(name) from error
+            raise _no_receipt(name) from error
         return receipt
 
 
@@ -86,7 +88,7 @@ def receipt_for(share: Share, key: PrivateKey, *, at: str) -> ShareReceipt:
 
 
 def note_ceremony(keyring: Keyring, shares: Sequence[Share]) -> None:
-    """Remember that these shares were handed out."""
+    """Remember that these shares of one ceremony are handed out; called again with more of them, remember those too."""
     first = shares[0]
     entry = {
         "ceremony": first.ceremony,
@@ -96,17 +98,35 @@ def note_ceremony(keyring: Keyring, shares: Sequence[Share]) -> None:
         "kcv": first.kcv,
         "custodians": [{"index": s.index, "name": s.custodian, "key": s.key_id} for s in shares],
     }
-    _write(keyring, [*ceremonies(keyring), entry])
+    others = [known for known in ceremonies(keyring) if known["ceremony"] != first.ceremony]
+    _write(keyring, [*others, entry])
 
 
 def ceremonies(keyring: Keyring) -> list[dict[str, Any]]:
-    """Return the ceremonies whose shares are out."""
+    """Return the ceremonies whose shares are out.
+
+    Raises:
+        SealBrokenError: the record was changed (`vault.seal_broken.key`): it decides who must destroy a share.
+    """
     if not keyring.store.exists(_FILE):
         return []
-    known = keyring.read_record(_FILE, {"v", "ceremonies"}, None)["ceremonies"]
-    if not isinstance(known, list):
+    record = _record(keyring.store.get(_FILE))
+    if set(record) == {"v", "ceremonies"} and record["v"] == 2:  # before it had a check; the next writing gives it one
+        return _list_of(record)
+    if set(record) != {"v", "ceremonies", "master", "check"} or record["v"] != 3:
         raise broken_key_file(_FILE)
-    return known
+    master = keyring.ring.find(record["master"]) if isinstance(record["master"], str) else None
+    if master is None:
+        raise trimmed_key(_FILE, str(record["master"]))
+    if not hmac.compare_digest(_check(keyring, master, _list_of(record)), str(record["check"]).encode()):
+        raise broken_key_file(_FILE)
+    return _list_of(record)
+
+
+def rewrap_ceremonies(keyring: Keyring) -> None:
+    """Bind the record of the ceremonies to the master key in force."""
+    if keyring.store.exists(_FILE):
+        _write(keyring, ceremonies(keyring))
 
 
 def forget_ceremonies(keyring: Keyring, *, keep: str) -> None:
@@ -139,16 +159,52 @@ def check_receipts(keyring: Keyring, receipts: Sequence[ShareReceipt], custodian
         if len(out) >= entry["threshold"]:
             names = ", ".join(f"`{c['name']}`" for c in out)
             raise VaultError(
-                f"{len(out)} shares of the old master key are still out, and {entry['threshold']} bring it back",
+                f"{len(out)} shares of the old master key from ceremony `{entry['ceremony'][:12]}` are still out, and "
+                f"{entry['threshold']} bring it back",
                 hint=f"{len(out) - entry['threshold'] + 1} of {names} must destroy theirs with "
                 "`saggar keys destroy-share` and hand in the receipt",
                 code="vault.custody.outstanding",
                 custodians=[c["name"] for c in out],
+                ceremony=entry["ceremony"],
             )
 
 
 def _write(keyring: Keyring, entries: list[dict[str, Any]]) -> None:
-    keyring.store.put(_FILE, canonical_bytes({"v": 2, "ceremonies": entries}))
+    master = keyring.ring.primary
+    check = _check(keyring, master, entries).decode()
+    keyring.store.put(_FILE, canonical_bytes({"v": 3, "ceremonies": entries, "master": master.key_id, "check": check}))
+
+
+def _check(keyring: Keyring, master: MasterKey, entries: list[dict[str, Any]]) -> bytes:
+    key = keyring.suite.expand(master.secret, b"saggar/custody/1", 32)
+    return keyring.suite.mac(key, canonical_bytes(entries)).hex().encode()
+
+
+def _record(raw: bytes) -> dict[str, Any]:
+    """Return the record in the file of the ceremonies; it is not checked yet."""
+    try:
+        record = parse_canonical(raw)
+    except SaggarError as error:
+        raise broken_key_file(_FILE) from error
+    if not isinstance(record, dict):
+        raise broken_key_file(_FILE)
+    return record
+
+
+def _list_of(record: dict[str, Any]) -> list[dict[str, Any]]:
+    known = record["ceremonies"]
+    if not isinstance(known, list):
+        raise broken_key_file(_FILE)
+    return known
+
+
+def _no_receipt(file: str) -> VaultError:
+    return VaultError(
+        f"`{file}` is damaged or no receipt of a destroyed share",
+        hint="name the file that `saggar keys destroy-share` wrote to `--out`",
+        code="vault.custody.receipt",
+        file=file,
+    )
 
 
 def _wrong_receipt(name: str) -> VaultError:

@@ -18,6 +18,7 @@ from sandbox.model.canonical import parse_canonical
 from sandbox.vault.escrow import rewrap_escrow
 from sandbox.vault.keyring import SIDES, DatasetKeys, Keyring, dataset_name, half_name
 from sandbox.vault.mark import keep_mark, read_mark
+from sandbox.vault.outstanding import rewrap_ceremonies
 from sandbox.vault.unit_keys import rewrap_units
 
 
@@ -44,6 +45,7 @@ def begin_master(keyring: Keyring, passphrase: str) -> None:
         _write_dataset(keyring, dataset, keys)
     rewrap_units(keyring)
     rewrap_escrow(keyring)
+    rewrap_ceremonies(keyring)
 
 
 def rotate_dataset(keyring: Keyring, dataset: str) -> None:

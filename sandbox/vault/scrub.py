@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from sandbox.crypto.suites import digest_by
 from sandbox.crypto.suites import suite as suite_of
-from sandbox.errors import CanonicalError, KeyUnavailableError, SealBrokenError, VaultError
-from sandbox.model.digest import Digest, parse_digest
+from sandbox.errors import CanonicalError, KeyUnavailableError, SaggarError, SealBrokenError, VaultError
+from sandbox.model.digest import Digest, parse_digest, short
 from sandbox.vault.blobs import BlobStore
 from sandbox.vault.columns import type_of
 from sandbox.vault.keyring import SIDES, Keyring, SnapshotKey, half_name
-from sandbox.vault.manifest import PartitionFacts, SealedObject, SnapshotManifest, open_facts
+from sandbox.vault.manifest import PartitionFacts, SealedObject, SnapshotManifest, manifest_name, open_facts
 from sandbox.vault.opened import read_object
+from sandbox.vault.scrub_keys import broken_key_files
 from sandbox.vault.segment import SegmentPlace, open_segment
 
 
@@ -41,6 +42,7 @@ class ScrubReport:
         objects: how many objects were read.
         faults: everything that is broken.
         locked: snapshots of which a key half is missing: their digests were compared, their seals could not be.
+        locks: why each of `locked` is: the code of the error, which tells the missing half.
         garbage: blobs and key halves that no manifest refers to.  It is certain only if there are no faults: the
             objects of a broken manifest have lost what refers to them.
     """
@@ -50,6 +52,7 @@ class ScrubReport:
     faults: tuple[Fault, ...]
     locked: tuple[Digest, ...]
     garbage: tuple[str, ...]
+    locks: tuple[str, ...] = ()
 
     def raise_if_broken(self) -> None:
         """Raise the first fault as a `SealBrokenError`, if there is one; `details["faults"]` has them all."""
@@ -72,6 +75,7 @@ class Scrubber:
         blobs: the vault's blobs.
         read: how to read and verify the manifest of a snapshot.
         progress: called with the number of objects read so far, or None.
+        known: the snapshots that must be here, as the log has them.
     """
 
     def __init__(
@@ -80,32 +84,38 @@ class Scrubber:
         blobs: BlobStore,
         read: Callable[[Digest], SnapshotManifest],
         progress: Callable[[int], None] | None = None,
+        known: Sequence[Digest] = (),
     ) -> None:
         self._keyring = keyring
         self._blobs = blobs
         self._read = read
         self._progress = progress
+        self._known = known
         self._faults: list[Fault] = []
-        self._locked: list[Digest] = []
+        self._locked: dict[Digest, str] = {}
         self._objects = 0
 
     def run(self) -> ScrubReport:
-        """Read every manifest and every object and return what was found."""
+        """Read every manifest, every object and every key file and return what was found."""
         manifests = self.read_manifests()
         for manifest in manifests:
             self._check_snapshot(manifest)
+        for name, error in broken_key_files(self._keyring):
+            self._note(name, error)
         return ScrubReport(
             tuple(manifest.digest() for manifest in manifests),
             self._objects,
             tuple(self._faults),
             tuple(self._locked),
             find_garbage(self._keyring, self._blobs, manifests),
+            tuple(self._locked.values()),
         )
 
     def read_manifests(self) -> list[SnapshotManifest]:
-        """Return the manifests that verify; the others become faults."""
-        manifests = []
-        for name in self._blobs.names("manifests/"):
+        """Return the manifests that verify; the others, and those that are not there, become faults."""
+        manifests, names = [], tuple(self._blobs.names("manifests/"))
+        self._faults += [_missing(snapshot) for snapshot in self._known if manifest_name(snapshot) not in names]
+        for name in names:
             snapshot = snapshot_of(name)
             if snapshot is None:
                 what = f"`{name}` is among the manifests and is none"
@@ -128,8 +138,8 @@ class Scrubber:
         try:
             key = self._keyring.snapshot_key(manifest.dataset, manifest.snapshot, manifest.owner, manifest.suite)
             facts = open_facts(key, manifest)
-        except KeyUnavailableError:
-            self._locked.append(manifest.digest())
+        except KeyUnavailableError as error:
+            self._locked[manifest.digest()] = error.code
         except VaultError as error:
             key = None
             self._note(manifest.snapshot, error)
@@ -147,8 +157,10 @@ class Scrubber:
             if self._progress is not None:
                 self._progress(self._objects)
 
-    def _note(self, name: str, error: VaultError) -> None:
-        self._faults.append(Fault(str(error.details.get("object", name)), error.code, error.message))
+    def _note(self, name: str, error: SaggarError) -> None:
+        fault = Fault(str(error.details.get("object", name)), error.code, error.message)
+        if fault not in self._faults:  # a dataset's key file is met once for each of its snapshots
+            self._faults.append(fault)
 
 
 def snapshot_of(name: str) -> Digest | None:
@@ -171,6 +183,12 @@ def find_garbage(keyring: Keyring, blobs: BlobStore, manifests: Sequence[Snapsho
         if snapshot not in known
     ]
     return tuple(stray + halves)
+
+
+def _missing(snapshot: Digest) -> Fault:
+    name = manifest_name(snapshot)
+    what = f"the manifest `{name}` of snapshot `{short(snapshot)}`, which the log names, is missing"
+    return Fault(name, "vault.seal_broken.missing", what)
 
 
 def _open_object(

@@ -216,34 +216,46 @@ class Vault:
         }
         return OpenedSnapshot(manifest, wanted, key.suite, self._blobs, facts, keys)
 
-    def check(self, trusted: Sequence[PublicKey], progress: Callable[[int], None] | None = None) -> ScrubReport:
-        """Read every object of every snapshot again and compare digests, seals and row counts.
+    def check(
+        self,
+        trusted: Sequence[PublicKey],
+        progress: Callable[[int], None] | None = None,
+        known: Sequence[Digest] = (),
+    ) -> ScrubReport:
+        """Read every object of every snapshot again and compare digests, seals and row counts; open every key file.
 
         A snapshot that is being sealed meanwhile shows as garbage.
 
         Args:
             trusted: the sandbox keys whose signature counts.
             progress: called with the number of objects read so far.
+            known: the snapshots that must be here, as the log has them; one without a manifest is a fault.
 
         Returns:
             All that was found; `raise_if_broken()` turns faults into an error.
         """
-        return self._scrubber(trusted, progress).run()
+        return self._scrubber(trusted, progress, known).run()
 
-    def collect(self, trusted: Sequence[PublicKey]) -> tuple[str, ...]:
+    def collect(self, trusted: Sequence[PublicKey], known: Sequence[Digest] = ()) -> tuple[str, ...]:
         """Remove what a crash left behind: blobs and key halves that no manifest refers to; return their names.
 
+        Args:
+            trusted: the sandbox keys whose signature counts.
+            known: the snapshots that must be here, as the log has them.
+
         Raises:
-            VaultError: a manifest does not verify, so that what it refers to is not known; nothing is removed.
+            VaultError: a manifest is missing or does not verify, so what it refers to is not known; nothing is removed.
             StorageError: a snapshot is being sealed (`vault.storage.busy`).
         """
         with self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
-            scrubber = self._scrubber(trusted, None)
+            scrubber = self._scrubber(trusted, None, known)
             manifests = scrubber.read_manifests()
             if scrubber.faults:
+                first = scrubber.faults[0]
+                why = "is missing" if first.code == "vault.seal_broken.missing" else "does not verify"
                 raise VaultError(
-                    f"`{scrubber.faults[0].object}` does not verify, so nothing can be told to be garbage",
-                    hint="repair the manifest, or name the key that signed it, and collect again",
+                    f"`{first.object}` {why}, so nothing can be told to be garbage",
+                    hint="restore the manifest from a backup, or name the key that signed it, and collect again",
                     code="vault.collect_refused",
                 )
             garbage = find_garbage(self._keyring, self._blobs, manifests)
@@ -276,8 +288,10 @@ class Vault:
             known = max(known, self.manifest(parent, trusted).generation)
         return known + 1
 
-    def _scrubber(self, trusted: Sequence[PublicKey], progress: Callable[[int], None] | None) -> Scrubber:
-        return Scrubber(self._keyring, self._blobs, lambda snapshot: self.manifest(snapshot, trusted), progress)
+    def _scrubber(
+        self, trusted: Sequence[PublicKey], progress: Callable[[int], None] | None, known: Sequence[Digest]
+    ) -> Scrubber:
+        return Scrubber(self._keyring, self._blobs, lambda snapshot: self.manifest(snapshot, trusted), progress, known)
 
     @contextmanager
     def _locked(self, mode: int) -> Iterator[None]:

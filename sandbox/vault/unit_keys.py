@@ -19,7 +19,7 @@ from sandbox.vault.keyring import Keyring
 from sandbox.vault.wrapping import WrappedKey
 
 _SECRET_BYTES = 32
-_FIELDS = {"v", "unit_kind", "tokens", "partition"}
+UNIT_FIELDS = {"v", "unit_kind", "tokens", "partition"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def unit_keys(keyring: Keyring, kind: str) -> UnitKeys:
         hint="the vault's custodian must restore them from a backup",
         code="vault.key_unavailable.unit_kind",
     )
-    record = keyring.read_record(name, _FIELDS, missing)
+    record = keyring.read_record(name, UNIT_FIELDS, missing)
     try:
         tokens, partition = (WrappedKey.parse(record[what]) for what in ("tokens", "partition"))
     except SaggarError as error:
@@ -69,7 +69,7 @@ def unit_keys(keyring: Keyring, kind: str) -> UnitKeys:
 def unit_kinds(keyring: Keyring) -> tuple[str, ...]:
     """Return the kinds of units that have keys here."""
     names = keyring.store.names("units/")
-    return tuple(sorted(keyring.read_record(name, _FIELDS, None)["unit_kind"] for name in names))
+    return tuple(sorted(keyring.read_record(name, UNIT_FIELDS, None)["unit_kind"] for name in names))
 
 
 def rewrap_units(keyring: Keyring) -> None:

@@ -1,5 +1,6 @@
 """The index of attacks beside this file, checked; and those that `test_query_attacks.py` has no room for."""
 
+import itertools
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,9 @@ from sandbox.errors import BudgetExhaustedError, QueryError, SaggarError
 from sandbox.ledger.account import apply
 from sandbox.model.entry import EntryKind as K
 from sandbox.model.loss import PrivacyLoss
+from sandbox.privacy.plan import plan_query
 from tests.support import audit
+from tests.support import join_world as joins
 from tests.support import ledger_world as city
 from tests.support import privacy_world as world
 
@@ -113,6 +116,56 @@ def test_a_public_table_with_a_key_twice_is_refused():
     sql = "WITH d(district, size) AS (VALUES ('east', 1), ('east', 2)) SELECT COUNT(*) AS n FROM visits JOIN d USING (district)"
     with pytest.raises(QueryError, match="a key stands twice in a public table"):
         world.plan(sql)
+
+
+THREE = "visits v {0} claims c ON v.patient = c.insured {0} drugs d ON d.holder = v.patient"
+FOUR = f"{THREE} {{0}} visits w ON w.patient = v.patient"
+
+
+@pytest.mark.parametrize("join", ["JOIN", "LEFT JOIN"])
+@pytest.mark.parametrize("source", [THREE, FOUR])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "SELECT COUNT(*) AS n, SUM(price) AS s FROM {}",
+        "SELECT kind, form, COUNT(*) AS n, SUM(paid) AS s FROM {} GROUP BY kind, form",
+        "SELECT c.note, COUNT(DISTINCT v.patient) AS u, COUNT(*) AS n FROM {} GROUP BY c.note",
+        "SELECT SUM(paid) AS s FROM {} WHERE v.age >= c.age AND d.age <= v.age",
+    ],
+)
+def test_a_join_of_three_or_four_tables_cannot_explode_the_rows_of_one_person(asked, source, join):
+    """A person with dozens of rows in each table makes millions together; whichever tables they leave costs the claim."""
+    loss = PrivacyLoss(RHO.rho, Fraction(1, 10**6))
+    plan = plan_query(joins.check(asked.format(source.format(join))), loss)
+    crowd = {unit: [{"age": 3}] * 2 for unit in range(4)}
+    notes = [{"age": number % 9, "paid": 50, "kind": "ab"[number % 2], "note": f"n{number}"} for number in range(40)]
+    hoard = {"visits": [{"age": 120}] * 40, "claims": notes, "drugs": [{"age": 9, "price": 20, "form": "salve"}] * 40}
+
+    def found(there):
+        rows = ({**crowd, **({TARGET: hoard[name]} if name in there else {})} for name in hoard)
+        return run_plan(plan, [joins.pair(plan, *map(world.visits, rows))], engine=ENGINE)
+
+    whole = found(set(hoard))
+    some = [set(names) for count in range(3) for names in itertools.combinations(hoard, count)]
+    costs = [audit.cost_of(plan, whole, found(there)) for there in some]
+    assert 0 < max(costs) <= RHO.rho
+
+
+@pytest.mark.parametrize("kind", ["", "LEFT "])
+@pytest.mark.parametrize(("tables", "rows"), [(3, 50), (8, 40)])
+def test_a_chain_of_public_tables_is_weighed_without_being_written_out(tables, rows, kind):
+    """Each table is joined by a column of the one before: as text, 40 to the eighth power of cases."""
+    names = "abcdefgh"[:tables]
+    values = ", ".join(f"({number}, {number})" for number in range(rows))
+    with_ = ", ".join(f"{name}(k, x) AS (VALUES {values})" for name in names)
+    joined = "".join(
+        f" {kind}JOIN {name} ON {name}.k = {before}"
+        for name, before in zip(names, ["visits.age", *(f"{name}.x" for name in names)], strict=False)
+    )
+    with pytest.raises(QueryError) as caught:
+        world.plan(f"WITH {with_} SELECT {names[-1]}.x AS x, SUM({names[-1]}.x) AS s FROM visits{joined} GROUP BY 1")
+    assert caught.value.code == "input.query.too_deep"
+    world.plan(f"WITH {with_} SELECT a.x, COUNT(*) AS n FROM visits {kind}JOIN a ON a.k = visits.age GROUP BY 1")
 
 
 # --- time as a channel -----------------------------------------------------------------------------------------------

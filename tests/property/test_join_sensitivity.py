@@ -25,8 +25,7 @@ LIMITS = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.i
 
 
 def measured(plan, visits, claims):
-    made = {"visits": world.table(visits), "claims": joins.claim_table(claims)}
-    part = joins.Pair(made[plan.table], made[plan.second.table])
+    part = joins.pair(plan, visits, claims)
     return {key: entries(plan, vector) for key, vector in gather(plan, run_plan(plan, [part], engine=ENGINE)).items()}
 
 

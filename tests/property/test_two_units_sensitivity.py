@@ -135,8 +135,7 @@ def test_rescaled_rows_hold(rest, rows, people, most):
 
 
 def joined(plan, visits, claims):
-    made = {"visits": world.table(visits), "claims": joins.claim_table(claims)}
-    found = gather(plan, run_plan(plan, [joins.Pair(made[plan.table], made[plan.second.table])], engine=ENGINE))
+    found = gather(plan, run_plan(plan, [joins.pair(plan, visits, claims)], engine=ENGINE))
     return {key: entries(plan, vector) for key, vector in found.items()}
 
 

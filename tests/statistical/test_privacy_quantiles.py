@@ -20,11 +20,12 @@ COSTS = np.minimum(99_000, GENERATOR.lognormal(9, 0.8, 4000)).astype(int)
 ROWS = world.visits({u: [{"cost": int(c), "age": int(c) % 90}] for u, c in enumerate(COSTS)})
 
 
+@pytest.mark.parametrize("setting", ["", " SETTINGS quantile = 'noisy_max'"])
 @pytest.mark.parametrize("fraction", ["0.5", "0.9"])
-def test_95_percent_intervals_of_quantiles_cover_the_truth(fraction):
+def test_95_percent_intervals_of_quantiles_cover_the_truth(fraction, setting):
     """False-alarm rate: ALARM (Hoeffding), if coverage is 95 % or more."""
     plan = world.plan(
-        f"SELECT QUANTILE_CONT(cost, {fraction}) AS q FROM visits",
+        f"SELECT QUANTILE_CONT(cost, {fraction}) AS q FROM visits{setting}",
         world.describe(rows=1, groups=1),
         loss=PrivacyLoss(Fraction(1, 50)),
     )

@@ -1,4 +1,4 @@
-"""Two tables of one unit kind: the clinic's visits, and claims of the same patients under another bound."""
+"""Tables of one unit kind: the clinic's visits, claims of the same patients under another bound, and their drugs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from sandbox.compute.paired import Pair
+from sandbox.compute.joint import Joint
 from sandbox.model.description import ColumnKind
 from sandbox.model.question import Question
 from sandbox.model.unit import ContributionBound, PrivacyUnit
@@ -29,6 +29,19 @@ CLAIM_TYPES = {
     "age": pa.int64(),
     "note": pa.string(),
 }
+DRUGS = (
+    world.column("age", ColumnKind.INTEGER, 0, 9, 1),
+    world.column("price", ColumnKind.INTEGER, 0, 20, 1, nullable=True),
+    world.column("form", ColumnKind.CATEGORY, domain=("pill", "salve")),
+)
+DRUG_TYPES = {
+    "_unit": pa.int64(),
+    "_rank": pa.int32(),
+    "age": pa.int64(),
+    "price": pa.int64(),
+    "form": pa.string(),
+}
+PLAIN_DRUG = {"age": 3, "price": 2, "form": "pill"}
 PLAIN_CLAIM = {"paid": 5, "kind": "a", "age": 3, "note": None}
 
 
@@ -38,18 +51,25 @@ def claims(rows: int = 3, groups: int = 2, *, kind: str = "patient", max_rows: i
     return replace(base, dataset="insurance", table="claims", unit=PrivacyUnit(kind, "insured", "患者"))
 
 
+def drugs(rows: int = 3, groups: int = 2, *, max_rows: int = 40_000):
+    """Return the description of what the pharmacy sold, a third dataset of the same patients."""
+    base = world.describe(rows=rows, groups=groups, max_rows=max_rows, columns=DRUGS)
+    return replace(base, dataset="pharmacy", table="drugs", unit=PrivacyUnit("patient", "holder", "患者"))
+
+
 def tables(visits=None, other=None):
-    """Return both descriptions by their tables."""
-    return {"visits": world.describe() if visits is None else visits, "claims": claims() if other is None else other}
+    """Return the descriptions by their tables."""
+    first, second = world.describe() if visits is None else visits, claims() if other is None else other
+    return {"visits": first, "claims": second, "drugs": drugs()}
 
 
 def check(sql: str, described=None, **asked) -> CheckedQuery:
-    """Check a question over both tables."""
+    """Check a question over the tables."""
     return check_question(Question(sql, world.LOSS, **asked), tables() if described is None else described)
 
 
 def plan(sql: str, described=None, **asked) -> Plan:
-    """Plan a question over both tables."""
+    """Plan a question over the tables."""
     return plan_query(check(sql, described, **asked), world.LOSS)
 
 
@@ -59,17 +79,24 @@ def claim_table(rows: Sequence[Mapping[str, object]]) -> pa.Table:
     return pa.table({name: pa.array([row.get(name) for row in whole], kind) for name, kind in CLAIM_TYPES.items()})
 
 
-def pair(planned: Plan, visits, other) -> Pair:
+def drug_table(rows: Sequence[Mapping[str, object]]) -> pa.Table:
+    """Return a partition of drugs; what a row leaves out is taken from `PLAIN_DRUG`."""
+    whole = [{**PLAIN_DRUG, **row} for row in rows]
+    return pa.table({name: pa.array([row.get(name) for row in whole], kind) for name, kind in DRUG_TYPES.items()})
+
+
+def pair(planned: Plan, visits, other, sold=()) -> Joint:
     """Return a partition of a join; which table is on which side, the plan says."""
-    made = {"visits": world.table(visits), "claims": claim_table(other)}
-    return Pair(made[planned.table], made[planned.second.table])
+    made = {"visits": world.table(visits), "claims": claim_table(other), "drugs": drug_table(sold)}
+    return Joint((made[planned.table], *(made[joined.table] for joined in planned.joined.tables)))
 
 
 def bounded(**limits: int):
-    """Return both descriptions under bounds of their own: `rows`, `groups`, `other_rows`, `other_groups`."""
+    """Return the descriptions under bounds of their own: `rows`, `groups`, `other_rows`, `other_groups`."""
     one = ContributionBound(limits["rows"], limits["groups"])
     other = ContributionBound(limits["other_rows"], limits["other_groups"])
-    return {"visits": replace(world.describe(), bound=one), "claims": replace(claims(), bound=other)}
+    described = {"visits": world.describe(), "claims": claims(), "drugs": drugs()}
+    return {name: replace(table, bound=one if name == "visits" else other) for name, table in described.items()}
 
 
 CLAIM_ROWS = st.fixed_dictionaries(
@@ -144,6 +171,40 @@ FORMS = {
         ["v.age > w.age", "w.urgent", "v.day < w.day"],
         ["v.district", "w.diag"],
         ["SUM(v.cost)", "SUM(w.age)"],
+    ),
+    "three sides": (
+        "",
+        "visits v {join} claims c ON v.patient = c.insured {join} claims d ON d.insured = c.insured",
+        ["v.age > 30", "c.paid > d.paid", "c.kind = 'a'", "d.note IS NOT NULL OR v.urgent", "d.paid IS NULL"],
+        ["district", "c.kind", "diag", "d.note"],
+        ["SUM(c.paid)", "SUM(d.paid - v.age)", "AVG(cost)", "COUNT(c.note)"],
+    ),
+    "three sides, one of them first steps": (
+        f"WITH {P}, {Q}",
+        "visits v {join} q ON v.patient = q.insured JOIN p USING (patient) LEFT JOIN claims c ON c.insured = q.insured",
+        ["most > 5", "n < 3 OR c.paid > most", "v.urgent"],
+        ["kinds", "district", "kind"],
+        ["SUM(most)", "SUM(spent)", "SUM(c.paid)"],
+    ),
+    "four sides": (
+        "",
+        (
+            "claims c {join} visits v ON v.patient = c.insured LEFT JOIN visits w ON w.patient = v.patient "
+            "{join} claims d ON d.insured = w.patient"
+        ),
+        ["v.age > w.age", "d.paid BETWEEN 1 AND 40", "w.day IS NULL"],
+        ["v.district", "w.urgent", "d.kind"],
+        ["SUM(c.paid)", "SUM(w.age)", "COUNT(d.note)"],
+    ),
+    "three sides and two public tables": (
+        f"WITH {D}, f(kind, size) AS (VALUES ('a', 3), ('b', -4))",
+        (
+            "visits v LEFT JOIN d USING (district) {join} claims c ON v.patient = c.insured "
+            "LEFT JOIN f ON f.kind = c.kind JOIN visits w ON w.patient = v.patient"
+        ),
+        ["zone = 'urban'", "paid > 1", "size < 0", "v.cost < w.cost"],
+        ["zone", "c.kind", "w.district"],
+        ["SUM(paid)", "SUM(size)", "SUM(CASE WHEN zone = 'rural' THEN w.cost END)"],
     ),
     "with a public table": (
         f"WITH {D}",

@@ -1,4 +1,4 @@
-"""A second dataset of the same patients, sealed in the other suite by another department, and an agreement over both."""
+"""Further datasets of the same patients, sealed in either suite by other departments, and agreements over them."""
 
 from __future__ import annotations
 
@@ -57,6 +57,47 @@ grants:
     job_limit: {rho: 0.2, delta: 1e-6}
 """
 
+PHARMACY = """
+dataset: pharmacy
+table: drugs
+label: {en: Drugs sold, zh: 售药}
+department_zh: 市药监局
+catalogue_id: D12
+unit: {kind: patient, column: holder, zh: 患者}
+bound: {rows: 2, groups: 2}
+budget: {rho: 1, delta: 1e-5}
+max_rows: 40000
+max_broken_share: 1/100
+columns:
+  - {name: price, kind: integer, label: {en: Price, zh: 价格}, classification: L3, lower: 0, upper: 20}
+  - {name: form, kind: category, label: {en: Form, zh: 剂型}, classification: L3, domain: [{value: pill, en: pill, zh: 片}, {value: salve, en: salve, zh: 膏}]}
+  - {name: hidden, kind: integer, label: {en: Hidden, zh: 隐藏}, classification: L3, lower: 0, upper: 9}
+"""
+
+ALL_THREE = """
+agreement: three
+title: {en: All three, zh: 三者}
+operator: operator
+agency: agency
+not_before: 2020-01-01
+not_after: 2025-01-01
+purposes: [public-governance]
+products: [P08]
+grants:
+  - dataset: clinic
+    columns: [cost, days, district]
+    budget: {rho: 1, delta: 1e-6}
+    job_limit: {rho: 0.5, delta: 1e-6}
+  - dataset: insurance
+    columns: [district, paid]
+    budget: {rho: 1, delta: 1e-6}
+    job_limit: {rho: 0.5, delta: 1e-6}
+  - dataset: pharmacy
+    columns: [form, price]
+    budget: {rho: 0.3, delta: 1e-6}
+    job_limit: {rho: 0.2, delta: 1e-6}
+"""
+
 JOB = """
 name: visits and claims
 code: question.sql
@@ -80,6 +121,18 @@ def claim_rows(patients: int = 400, seed: int = 11) -> str:
         lines += [
             f"P{patient:05d}-{MARKER},{draw.randint(0, 50)},{draw.choice(['here', 'there'])},{draw.randint(0, 9)}"
             for _ in range(draw.randint(1, 4))
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def drug_rows(patients: int = 400, seed: int = 12) -> str:
+    """Return CSV rows: every third of the clinic's patients bought one to three drugs."""
+    draw = random.Random(seed)
+    lines = ["holder,price,form,hidden"]
+    for patient in range(0, 2 * patients, 3):
+        lines += [
+            f"P{patient:05d}-{MARKER},{draw.randint(0, 20)},{draw.choice(['pill', 'salve'])},{draw.randint(0, 9)}"
+            for _ in range(draw.randint(1, 3))
         ]
     return "\n".join(lines) + "\n"
 
@@ -117,4 +170,12 @@ def make_joint(world: World) -> World:
     add_department(world, "insurer")
     add_dataset(world, INSURANCE, claim_rows(), "insurer")
     add_agreement(world, JOINT)
+    return world
+
+
+def make_three(world: World) -> World:
+    """Give a joint world the pharmacy's drugs, and the agreement over all three datasets."""
+    add_department(world, "chemist")
+    add_dataset(world, PHARMACY, drug_rows(), "chemist", SuiteName.GM)
+    add_agreement(world, ALL_THREE)
     return world

@@ -219,6 +219,77 @@ def rescaled(draw):
     return f"SELECT {key + ', ' if key else ''}{shown} FROM visits{where}{by} SETTINGS bounding = 'rescale'"
 
 
+@st.composite
+def margined(draw):
+    """A question with totals: ROLLUP, CUBE or GROUPING SETS over keys with public domains."""
+    keys = draw(
+        st.lists(
+            st.sampled_from(
+                ["district", "urgent", "FLOOR(age / 30)", "date_trunc('year', day)", "COALESCE(urgent, FALSE)"]
+            ),
+            min_size=1,
+            max_size=3,
+            unique=True,
+        )
+    )
+    values = draw(
+        st.lists(
+            st.sampled_from(
+                ["COUNT(*)", "SUM(age)", "AVG(delta)", "STDDEV(age)", "CORR(age, delta)", "COUNT(cost)", "MEDIAN(age)"]
+            ),
+            min_size=1,
+            max_size=3,
+            unique=True,
+        )
+    )
+    names = [f"k{index}" for index in range(len(keys))]
+    sets = st.lists(st.lists(st.sampled_from(names), unique=True).map(", ".join), min_size=1, max_size=3)
+    listed = sets.map(lambda found: f"GROUPING SETS ({', '.join(f'({each})' for each in found)})")
+    by = draw(st.sampled_from([f"ROLLUP ({', '.join(names)})", f"CUBE ({', '.join(names)})"]) | listed)
+    shown = [f"{key} AS {name}" for key, name in zip(keys, names, strict=True)]
+    shown += [f"{value} AS v{index}" for index, value in enumerate(values)]
+    where = draw(st.sampled_from(["district IS NOT NULL AND urgent IS NOT NULL", "age > 3"]))
+    settings = draw(
+        st.sampled_from(["", " SETTINGS consistent = TRUE", " SETTINGS consistent = FALSE", " SETTINGS round = TRUE"])
+    )
+    return f"SELECT {', '.join(shown)} FROM visits WHERE {where} GROUP BY {by}{settings}"
+
+
+@st.composite
+def self_joins(draw):
+    """A question over the table joined with itself two to four times, with public tables between."""
+    sides = draw(st.integers(2, 4))
+    joins = ""
+    for place in range(1, sides):
+        one, other = "abcd"[place], "abcd"[draw(st.integers(0, place - 1))]
+        kind = draw(st.sampled_from(["JOIN", "LEFT JOIN", "INNER JOIN", "LEFT OUTER JOIN"]))
+        by = draw(st.sampled_from(["USING (patient)", f"ON {other}.patient = {one}.patient"]))
+        joins += f" {kind} visits {one} {by}"
+        if draw(st.integers(0, 3)) == 0:
+            joins += f" {draw(st.sampled_from(['', 'LEFT ']))}JOIN z z{place} ON z{place}.district = {other}.district"
+    some = st.sampled_from("abcd"[:sides])
+    number = st.tuples(some, st.sampled_from(["age", "cost", "delta", "free"])).map(".".join)
+    compared = st.tuples(number, SIMPLE, st.one_of(number, LITERALS)).map(" ".join)
+    text = st.tuples(some, st.sampled_from(["district", "diag"])).map(".".join)
+    conditions = st.one_of(compared, text.map(lambda t: f"{t} IS NULL"), some.map(lambda s: f"{s}.urgent"))
+    keys = st.one_of(text, some.map(lambda s: f"FLOOR({s}.age / 30)"), some.map(lambda s: f"{s}.urgent"))
+    values = st.one_of(
+        st.sampled_from(["COUNT(*)", "COUNT(DISTINCT patient)", "COUNT(DISTINCT a.patient)"]),
+        st.tuples(st.sampled_from(["SUM", "AVG", "VARIANCE", "MEDIAN", "COUNT"]), number).map(
+            lambda p: f"{p[0]}(LEAST(GREATEST({p[1]}, -9), 30))"
+        ),
+        st.tuples(number, number).map(lambda p: f"SUM({p[0]} - {p[1]})"),
+        conditions.map(lambda c: f"COUNT(*) FILTER (WHERE {c})"),
+    )
+    group = draw(st.lists(keys, max_size=2, unique=True))
+    shown = [*group, *draw(st.lists(values, min_size=1, max_size=3, unique=True))]
+    sql = "WITH z(district, zone) AS (VALUES ('east', 1), ('west', 2)) SELECT "
+    sql += ", ".join(f"{item} AS c{place}" for place, item in enumerate(shown)) + f" FROM visits a{joins}"
+    where = draw(st.lists(conditions, max_size=3))
+    sql += f" WHERE {' AND '.join(where)}" if where else ""
+    return sql + (f" GROUP BY {', '.join(str(place + 1) for place in range(len(group)))}" if group else "")
+
+
 def pure():
     """A question whose answer has Laplace noise and a pure loss, or that cannot have it."""
     return st.one_of(questions(), two_steps(), joined(), rescaled()).map(
@@ -228,6 +299,8 @@ def pure():
 
 def any_questions():
     """Questions of every form."""
+    return st.one_of(questions(), questions(), two_steps(), joined(), rescaled(), margined())
+
     return st.one_of(questions(), questions(), two_steps(), joined(), rescaled(), pure())
 
 

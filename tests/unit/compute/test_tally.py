@@ -80,6 +80,6 @@ def test_a_renumbered_digit_counts_what_is_left(monkeypatch):
     layout = Layout(("one", "other"), few=2, counts=("rows",))
     texts = {"one": pa.array(["a", "b", "c", "a"]), "other": pa.array(["x", "y", None, "x"])}
     whole = pa.table({"_unit": range(4), "_rank": pa.array([1] * 4, pa.int32()), **texts})
-    statement = run.Statement("SELECT _group, count(*) FROM t GROUP BY _group", ("one", "other"), 2, layout)
+    statement = run.Statement("SELECT _group, count(*) FROM t GROUP BY _group", (("one", "other"),), 2, layout)
     found = dict(run.run_partition(ENGINE, statement, whole))
     assert found == {("a", "x"): (2,), ("b", "y"): (1,), ("c", None): (1,)}

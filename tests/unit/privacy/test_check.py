@@ -161,13 +161,6 @@ REFUSALS = [
         None,
     ),
     ("SELECT age + 1 AS a, COUNT(*) FROM visits GROUP BY CUBE (age, a)", "rollup", 1, None, None),
-    (
-        "SELECT age > 3 AS a, COUNT(*) FROM visits GROUP BY CUBE (a, age) SETTINGS consistent = TRUE",
-        "setting",
-        1,
-        None,
-        None,
-    ),
     ("SELECT age > 5 AS a, COUNT(*) FROM visits GROUP BY age > 3, ROLLUP (a)", "feature", 1, None, None),
     ("SELECT COUNT(*) FROM visits GROUP BY age > 3 WITH ROLLUP", "feature", 1, None, None),
     ("SELECT COUNT(*) FROM visits WHERE diag IS NOT NULL GROUP BY ROLLUP (diag)", "rollup", 1, None, None),

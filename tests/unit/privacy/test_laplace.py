@@ -529,9 +529,10 @@ def test_recorded_noise_of_another_size_is_found(times):
     noise = OpenDpNoise().laplace([0] * 300, noise=laplace_noise(4, RHO / 50), rho=RHO / 50)
     scale = laplace_noise(4, RHO / 50).scale
     check_laplace_fit(noise, scale, place="statistic 0", share=1)
-    with pytest.raises(ReplayMismatchError, match="not of its mechanism's size") as raised:
+    # Noise that is four times as large has, one time in four, a draw that is itself too large.
+    with pytest.raises(ReplayMismatchError, match=r"(not of|beyond) its mechanism") as raised:
         check_laplace_fit(noise, scale / times, place="statistic 0", share=1)
-    assert raised.value.details["place"] == "statistic 0"
+    assert raised.value.details["place"].startswith("statistic 0")
 
 
 def test_one_draw_too_large_and_noise_where_none_is_are_found():

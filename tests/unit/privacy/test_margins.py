@@ -100,6 +100,25 @@ def test_consistent_cells_add_up_and_the_answer_says_so():
     assert not any("least squares" in note for note in plain.answer.notes)
 
 
+@pytest.mark.parametrize("by", ["CUBE (district, old)", "GROUPING SETS ((district, old), (district), (old))"])
+def test_the_margins_of_a_cube_add_up_each_way(by):
+    sql = f"{SQL.replace('ROLLUP (district, old)', by)} SETTINGS consistent = TRUE"
+    plan, found = answered(sql)
+    values = {row[:2]: row[2:] for row in found.answer.rows}
+    for place in range(2):
+        for old in ("false", "true"):
+            cells = sum(values[district, old][place] for district in world.DISTRICTS)
+            assert cells == pytest.approx(values[TOTAL, old][place], rel=1e-9)
+        for district in world.DISTRICTS:
+            cells = sum(values[district, old][place] for old in ("false", "true"))
+            assert cells == pytest.approx(values[district, TOTAL][place], rel=1e-9)
+    verify_measured(plan, found.answer.to_record(), found.sealed)
+    errors = dict(zip(values, (row[2] for row in found.answer.standard_errors), strict=True))
+    _, plain = answered(sql.replace(" SETTINGS consistent = TRUE", ""))
+    for row, error in zip(plain.answer.rows, plain.answer.standard_errors, strict=True):
+        assert errors[row[:2]] < error[2]
+
+
 def test_no_standard_error_grows_by_it_and_counts_are_no_longer_whole():
     _, plain = answered(SQL)
     _, better = answered(f"{SQL} SETTINGS consistent = TRUE")
@@ -109,11 +128,23 @@ def test_no_standard_error_grows_by_it_and_counts_are_no_longer_whole():
     assert [column.kind.value for column in better.answer.columns] == ["text", "text", "number", "number", "number"]
 
 
-def test_it_is_the_least_squares_fit_with_the_covariance_that_belongs_to_it():
+CELLS = (0, 1, 2)
+LEVELS = {
+    "rollup": (CELLS, (0, 1), (0,), ()),
+    "cube": (CELLS, (0, 1), (0, 2), (1, 2), (0,), (1,), (2,), ()),
+    "margins that share no key": (CELLS, (0,), (1,), (2,)),
+    "margins that overlap": (CELLS, (0, 2), (1, 2)),
+    "the cells alone": (CELLS,),
+    "all rows": (CELLS, ()),
+}
+
+
+@pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS)
+def test_it_is_the_least_squares_fit_with_the_covariance_that_belongs_to_it(levels):
     branches = [3, 2, 4]
     domains = [[str(place) for place in range(branch)] for branch in branches]
     leaves = list(itertools.product(*domains))
-    keys = [*leaves, *total_keys(domains)]
+    keys = [*leaves, *total_keys(domains, levels)]
     design = np.array(
         [[all(k in (part, TOTAL) for k, part in zip(key, leaf, strict=True)) for leaf in leaves] for key in keys], float
     )
@@ -124,6 +155,23 @@ def test_it_is_the_least_squares_fit_with_the_covariance_that_belongs_to_it():
     assert [key for key, _, _ in found] == keys
     assert [float(values[0]) for _, values, _ in found] == pytest.approx(fitted.tolist(), abs=1e-9)
     assert [float(scales[0]) for _, _, scales in found] == pytest.approx(errors.tolist(), rel=1e-12)
+
+
+@given(st.data())
+def test_what_any_levels_are_fitted_to_adds_up_and_no_scale_grows(data):
+    branches = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=4))
+    places = tuple(range(len(branches)))
+    some = st.lists(st.sets(st.sampled_from(places)).map(lambda one: tuple(sorted(one))), max_size=5)
+    levels = tuple(dict.fromkeys([places, *data.draw(some)]))
+    domains = [[str(place) for place in range(branch)] for branch in branches]
+    keys = [*itertools.product(*domains), *total_keys(domains, levels)]
+    amounts = data.draw(st.lists(st.integers(-(2**62), 2**62), min_size=len(keys), max_size=len(keys)))
+    found = consistent([(key, [each], [Fraction(7)]) for key, each in zip(keys, amounts, strict=True)], branches)
+    values = {key: tuple(amount) for key, amount, _ in found}
+    assert with_totals({key: values[key] for key in keys if TOTAL not in key}, levels) == values
+    assert all(scale[0] <= Fraction(7) * (1 + Fraction(1, 10**12)) for _, _, scale in found)
+    if len(levels) == 1:
+        assert [values[key][0] for key in keys] == amounts
 
 
 def test_what_already_adds_up_stays_exactly_as_it_is():

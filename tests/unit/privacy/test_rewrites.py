@@ -48,6 +48,31 @@ def test_what_a_refusal_says_to_write_instead_is_accepted(sql, says, instead):
     world.plan(instead)
 
 
+DATES = [
+    ("SELECT AVG(day - seen) FROM visits", "type", "ISODOW(day)", "SELECT ISODOW(day) AS d, COUNT(*) FROM visits GROUP BY d"),
+    ("SELECT COUNT(*) FROM visits WHERE day > CURRENT_DATE", "unknown_function", "DATE '2026-01-31'", "SELECT COUNT(*) FROM visits WHERE day > DATE '2020-01-31'"),
+    ("SELECT COUNT(*) FROM visits WHERE day > DATE '2020-01-01' + INTERVAL 30 DAY", "feature", "DATE '2026-01-31'", "SELECT COUNT(*) FROM visits WHERE day > DATE '2020-01-31'"),
+    ("SELECT COUNT(*) FROM visits WHERE day > now()", "unknown_function", "the value itself", "SELECT COUNT(*) FROM visits WHERE day > '2020-01-31'"),
+    ("SELECT dayname(day) AS d, COUNT(*) FROM visits GROUP BY d", "unknown_function", "ISODOW(day)", "SELECT ISODOW(day) AS d, COUNT(*) FROM visits GROUP BY d"),
+    ("SELECT week(day) AS w, COUNT(*) FROM visits GROUP BY w", "unknown_function", "DATE_TRUNC('week', day)", "SELECT DATE_TRUNC('week', day) AS w, COUNT(*) FROM visits GROUP BY w"),
+    ("SELECT strftime(day, '%m') AS m, COUNT(*) FROM visits GROUP BY m", "unknown_function", "MONTH(day)", "SELECT MONTH(day) AS m, COUNT(*) FROM visits GROUP BY m"),
+    ("SELECT date_part('month', day) AS m, COUNT(*) FROM visits GROUP BY m", "unknown_function", "MONTH(day)", "SELECT MONTH(day) AS m, COUNT(*) FROM visits GROUP BY m"),
+    ("SELECT datediff('day', seen, day) AS d, COUNT(*) FROM visits GROUP BY d", "unknown_function", "DATE '2026-01-31'", "SELECT COUNT(*) FROM visits WHERE day >= DATE '2020-01-31'"),
+    ("SELECT COUNT(*) FROM visits TABLESAMPLE 10%", "feature", "leave it out", "SELECT COUNT(*) FROM visits"),
+    ("SELECT COUNT(*) FROM visits WHERE patient IN (SELECT patient FROM visits WHERE age > 60)", "subquery", "WITH p AS", "WITH p AS (SELECT patient, MAX(age) AS m FROM visits GROUP BY patient) SELECT COUNT(*) FROM p WHERE m > 60"),
+    ("SELECT COUNT(*) FROM visits WHERE EXISTS (SELECT 1 FROM visits)", "subquery", "WITH p AS", "WITH p AS (SELECT patient, MAX(age) AS m FROM visits GROUP BY patient) SELECT COUNT(*) FROM p WHERE m > 60"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sql", "code", "says", "instead"), DATES, ids=[row[0][:60] for row in DATES])
+def test_days_and_rows_of_a_unit_have_ways_of_their_own(sql, code, says, instead):
+    with pytest.raises(QueryError) as caught:
+        world.check(sql)
+    assert caught.value.code == f"input.query.{code}"
+    assert says in caught.value.hint
+    world.plan(instead)
+
+
 @pytest.mark.parametrize(
     ("name", "sql"),
     [

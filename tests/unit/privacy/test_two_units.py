@@ -104,24 +104,42 @@ def test_rescaled_rows_of_all_enterprises_that_a_person_reaches_are_paid_for():
     assert two.sql == one.sql
 
 
+THREE = "visits v JOIN claims c ON v.patient = c.insured JOIN drugs d ON d.holder = v.patient"
+
+
 @pytest.mark.parametrize(
     ("sql", "limits", "expected"),
     [
         (
             "SELECT COUNT(*) AS n FROM visits v JOIN claims c ON v.patient = c.insured",
-            (5, None),
+            (5, None, None),
             (30, 30, 100 * 9, 30, 5),
         ),
-        ("SELECT COUNT(*) AS n FROM visits v JOIN claims c ON v.patient = c.insured", (5, 2), (42, 42, 196 * 9, 42, 7)),
-        ("SELECT COUNT(*) AS n FROM visits v LEFT JOIN claims c ON v.patient = c.insured", (None, 1), (6, 6, 36, 6, 1)),
-        ("SELECT COUNT(*) AS n FROM visits v JOIN visits w USING (patient)", (5, None), (30, 30, 100 * 9, 30, 5)),
+        (
+            "SELECT COUNT(*) AS n FROM visits v JOIN claims c ON v.patient = c.insured",
+            (5, 2, None),
+            (42, 42, 196 * 9, 42, 7),
+        ),
+        (
+            "SELECT COUNT(*) AS n FROM visits v LEFT JOIN claims c ON v.patient = c.insured",
+            (None, 1, None),
+            (6, 6, 36, 6, 1),
+        ),
+        ("SELECT COUNT(*) AS n FROM visits v JOIN visits w USING (patient)", (5, None, None), (30, 30, 100 * 9, 30, 5)),
+        (f"SELECT COUNT(*) AS n FROM {THREE}", (5, 2, 1), (48, 48, 48**2, 48, 8)),
+        (
+            f"SELECT COUNT(*) AS n FROM {THREE} JOIN visits w ON w.patient = c.insured",
+            (5, None, 1),
+            (36, 36, 36**2, 36, 6),
+        ),
+        (f"SELECT COUNT(*) AS n FROM {THREE.replace('JOIN', 'LEFT JOIN')}", (None, 1, 2), (18, 18, 18**2, 18, 3)),
         (
             (
                 "WITH p AS (SELECT patient, COUNT(*) AS n FROM visits GROUP BY patient), "
                 "q AS (SELECT insured, COUNT(*) AS m FROM claims GROUP BY insured) "
                 "SELECT SUM(n + m) AS s FROM p JOIN q ON p.patient = q.insured"
             ),
-            (5, 2),
+            (5, 2, None),
             (14, 14, 14**2, 14, 7),
         ),
     ],

@@ -1,0 +1,34 @@
+"""The files of a state directory beside its vault and log: are key files and documents still what was written?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sandbox.crypto.keyfile import read_public
+from sandbox.errors import SaggarError
+from sandbox.model.digest import digest_of
+from sandbox.service.config import Layout
+from sandbox.vault.scrub import Fault
+
+
+def broken_files(layout: Layout) -> Iterator[Fault]:
+    """Yield each key file and document that was changed; a key file's checksum needs no passphrase."""
+    for path in [*sorted(layout.keys.glob("*.key")), *sorted(layout.witness.glob("*.key"))]:
+        name = str(path.relative_to(layout.root))
+        try:
+            read_public(_read(path))
+        except SaggarError as error:
+            yield Fault(name, error.code, f"`{name}`: {error.message}")
+    for path in sorted((layout.documents / "objects").glob("[0-9a-f]*")):
+        if digest_of(_read(path)).partition(":")[2] != path.name:
+            name = str(path.relative_to(layout.root))
+            yield Fault(name, "vault.seal_broken.digest", f"the document `{name}` is not the one that its name says")
+
+
+def _read(path: Path) -> bytes:
+    """Return the file's bytes; one that cannot be read is as good as an empty one, and named like a changed one."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
