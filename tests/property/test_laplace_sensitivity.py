@@ -136,17 +136,13 @@ def test_no_unit_of_a_join_moves_a_statistic_further_in_l1_than_claimed(sql, vis
     except (QueryError, BoundError):
         return
 
-    def found(left, right):
-        made = {"visits": world.table(left), "claims": joins.claim_table(right)}
-        return measured(plan, joins.Pair(made[plan.table], made[plan.second.table]))
-
-    whole = found(visits, claims)
+    whole = measured(plan, joins.pair(plan, visits, claims))
     for unit, leaves in itertools.product({row["_unit"] for row in [*visits, *claims]}, ("both", "visits", "claims")):
         left = [
             [row for row in rows if row["_unit"] != unit or leaves not in {"both", name}]
             for name, rows in (("visits", visits), ("claims", claims))
         ]
-        check(plan, whole, found(*left))
+        check(plan, whole, measured(plan, joins.pair(plan, *left)))
 
 
 @pytest.mark.parametrize(("shown", "distance"), [("COUNT(DISTINCT patient)", 3), ("COUNT(*)", 3), ("SUM(age)", 360)])
