@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandbox.compute.run import open_engine, run_plan
+from sandbox.model.unit import OtherUnit
 from sandbox.privacy.query import KeyMode
 from sandbox.privacy.vectors import entries, gather
 from tests.support import join_world as joins
@@ -212,3 +213,40 @@ def test_a_unit_that_leaves_any_of_several_left_tables_is_paid_for_twice_and_not
     moved = squared_distances(left, measured(left, rows), measured(left, {**rows, leaves: []}))
     assert inner.statistics[0].statistic.sensitivity_squared < moved[0]
     assert moved[0] <= left.statistics[0].statistic.sensitivity_squared
+
+
+def without(rows, leaves):
+    """Return the rows that stay, ranked anew within their units in the order that they have."""
+    ranks, kept = Counter(), []
+    for row in sorted(rows, key=lambda row: row["_rank"]):
+        if not leaves(row):
+            ranks[row["_unit"]] += 1
+            kept.append({**row, "_rank": ranks[row["_unit"]]})
+    return kept
+
+
+@settings(QUIET, max_examples=50)
+@given(questions(), three.people(), LIMITS, st.data())
+def test_joins_of_three_hold_for_a_person_who_leaves_any_of_the_tables(sql, rows, limits, data):
+    """Rows of one person stand at several units and in several tables; the limits of all that are read add up."""
+    described = joins.bounded(**limits)
+    held = {}
+    for name, table in rows.items():
+        held[name] = [{**row, "person": data.draw(st.integers(0, 2))} for row in table]
+        most = max(Counter(row["person"] for row in held[name]).values(), default=1)
+        if data.draw(st.integers(0, 3)):
+            other = OtherUnit("person", "person_id", "自然人", most)
+            described[name] = dataclasses.replace(described[name], also_protects=(other,))
+    plan = joins.plan(sql, described)
+    whole = measured(plan, held)
+    claimed = [statistic.statistic.sensitivity_squared for statistic in plan.statistics]
+    protected = {name for name in held if described[name].also_protects}
+    some = [set(names) for count in (1, 2, 3) for names in itertools.combinations(sorted(protected), count)]
+    for person, leaves in itertools.product(range(3), some):
+        left = {n: without(held[n], lambda row, n=n: n in leaves and row["person"] == person) for n in held}  # noqa: B023
+        rest = measured(plan, left)
+        moved = squared_distances(plan, whole, rest)
+        assert all(m <= c for m, c in zip(moved, claimed, strict=True)), (leaves, plan.sql, moved, claimed)
+        if plan.key_mode is KeyMode.PRIVATE:
+            touched = [k for k in set(whole) | set(rest) if whole.get(k, (0,))[0] != rest.get(k, (0,))[0]]
+            assert len(touched) <= plan.threshold.groups
