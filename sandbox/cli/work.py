@@ -64,10 +64,11 @@ def quote(
     from sandbox.cli.render import quote_tables
     from sandbox.jobs.quoting import quote_job
     from sandbox.jobs.specify import specify
+    from sandbox.privacy.parse import with_weights
     from sandbox.service.compose import open_records
 
     if asked_for.sql is not None and weights is not None:
-        asked_for = replace(asked_for, sql=f"{asked_for.sql.rstrip().rstrip(';')} SETTINGS weights = ({weights})")
+        asked_for = replace(asked_for, sql=with_weights(asked_for.sql, weights))
     wanted = None if within is None else (share_of(within), cell)
     if wanted is not None and asked_for.sql is not None and asked_for.epsilon is None:
         asked_for = replace(asked_for, epsilon="1")

@@ -48,14 +48,12 @@ class Joined:
     exchanges: bool
 
     def to_record(self) -> dict[str, Any]:
-        """Return the join as a canonical record; tables beyond the second stand apart, so plans of two keep theirs."""
-        further = [table.to_record() for table in self.tables[1:]]
+        """Return the join as a canonical record."""
         return {
-            **self.tables[0].to_record(),
+            "tables": [table.to_record() for table in self.tables],
             "words": self.words,
             "drops_rows": self.drops_rows,
             "exchanges": self.exchanges,
-            **({"further": further} if further else {}),
         }
 
 

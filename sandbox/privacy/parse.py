@@ -130,6 +130,17 @@ def parse_select(sql: str) -> tuple[Text, exp.Select, Settings]:
     return text, statement, settings
 
 
+def with_weights(sql: str, weights: str) -> str:
+    """Return a question with weights among its settings; whether they are any is seen when it is read."""
+    written = sql.rstrip().rstrip(";").rstrip()
+    try:
+        plain, _ = split_settings(written, DuckDB().tokenize(written))
+    except (SqlglotError, ValueError, RecursionError, QueryError):
+        # It is refused where it is read, with its place.
+        return written
+    return f"{written}{' SETTINGS' if plain == written else ','} weights = ({weights})"
+
+
 def _check_tokens(text: Text, tokens: list[Token]) -> None:
     if not tokens:
         raise text.refusal(None, "syntax", "the question is empty", "write SELECT COUNT(*) FROM a table")

@@ -35,7 +35,7 @@ from sandbox.privacy.scales import LaplaceScales
 from sandbox.privacy.statistics import Chosen, Estimate, Statistic, choose_statistics
 from sandbox.privacy.top import SHARE, Choice, choice_of
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class Plan:
             "loss": self.loss.to_record(),
             "max_rows": self.max_rows,
             "settings": self.settings.to_record(),
-            "second": None if self.joined is None else self.joined.to_record(),
+            "joined": None if self.joined is None else self.joined.to_record(),
             "choice": None if self.choice is None else self.choice.to_record(),
             "leaf_choice": None if self.leaf_choice is None else self.leaf_choice.to_record(),
             "others": [other.to_record() for other in self.others],

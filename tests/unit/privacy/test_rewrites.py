@@ -1,8 +1,11 @@
 """What a refusal says to write instead is in the language itself, and it names things as the question does."""
 
+from dataclasses import replace
+
 import pytest
 
 from sandbox.errors import QueryError
+from sandbox.privacy.parse import with_weights
 from tests.support import privacy_world as world
 
 # What is refused, what its hint must say, and the same question written so.
@@ -107,3 +110,31 @@ def test_a_window_is_refused_as_a_window():
     with pytest.raises(QueryError, match="a window function is not in the language") as caught:
         world.check("SELECT district, COUNT(*) OVER (PARTITION BY district) FROM visits GROUP BY district")
     assert caught.value.code == "input.query.window"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT COUNT(*) AS n, SUM(age) AS s FROM visits",
+        "SELECT COUNT(*) AS n, SUM(age) AS s FROM visits ; ",
+        "SELECT COUNT(*) AS n, SUM(age) AS s FROM visits SETTINGS round = TRUE",
+        "SELECT COUNT(*) AS n, SUM(age) AS s FROM visits WHERE diag <> 'SETTINGS a = 1' SETTINGS noise = 'laplace';",
+    ],
+)
+def test_weights_join_the_settings_that_there_are(sql):
+    found, plain = world.check(with_weights(sql, "3, 1")).settings, world.check(sql).settings
+    assert found.weights == (3, 1)
+    assert replace(found, weights=()) == plain
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 'a",
+        "SELECT COUNT(*) FROM visits SETTINGS what = 1",
+        "SELECT COUNT(*) FROM visits SETTINGS weights = (1)",
+    ],
+)
+def test_weights_hide_no_refusal(sql):
+    with pytest.raises(QueryError):
+        world.check(with_weights(sql, "3, 1"))
