@@ -284,19 +284,21 @@ class Packing:
         """Return rows one after the other."""
         if len(parts) == 1:
             return parts[0]
-        if not parts:
-            return Rows(np.empty((0, self.width), dtype=np.uint64))
         numbers = {number for part in parts for number in part.beside}
         beside = {number: pa.concat_arrays([self.values(part, number) for part in parts]) for number in sorted(numbers)}
-        return Rows(np.concatenate([part.words for part in parts]), beside)
+        return Rows(self.join_words([part.words for part in parts]).words, beside)
+
+    def join_words(self, parts: Sequence[Words]) -> Rows:
+        """Return packed rows one after the other, beside which nothing travels."""
+        return Rows(np.concatenate(parts) if parts else np.empty((0, self.width), dtype=np.uint64))
 
     def units(self, rows: Rows) -> Units:
         """Return the unit's token of each row."""
-        return np.ascontiguousarray(self.field(rows.words, "unit"))
+        return self.field(rows.words, "unit")
 
     def hashes(self, rows: Rows) -> HalfHashes:
         """Return the lower half of the hash of each row's unit."""
-        return np.ascontiguousarray(self.field(rows.words, "hash"))
+        return self.field(rows.words, "hash")
 
     def values(self, rows: Rows, number: int) -> pa.Array:
         """Return a column of a batch, counted from the one after the unit, in its storage type."""

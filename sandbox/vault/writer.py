@@ -30,8 +30,8 @@ from sandbox.vault.columns import (
     RANK_COLUMN,
     SYSTEM_COLUMNS,
     UNIT_COLUMN,
+    BatchCheck,
     batch_schema,
-    check_batch,
     check_row_count,
     type_name,
 )
@@ -129,10 +129,10 @@ class SnapshotWriter:
         hashing = UnitHash(keys.partition, suite_of(SuiteName.GM))
         buckets = request.partitions or FINE_BUCKETS
         limit, unit_rows = request.limit_bytes, UnitRowLimits(request.description)
-        description = request.description
+        description, check = request.description, BatchCheck(request.description)
         with RowBuffer(suite, self._directory, hashing, description, buckets=buckets, limit_bytes=limit) as rows:
             for batch in batches:
-                check_batch(request.description, batch)
+                check.check(batch)
                 check_row_count(request.description, rows.rows + batch.num_rows)
                 unit_rows.add(batch)
                 rows.add(batch)
