@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from sandbox.model.description import Column, ColumnKind, DatasetDescription
 from sandbox.vault.arrays import arrow_of, numpy_of, truths_of
 from sandbox.vault.columns import type_for
-from sandbox.vault.placing import HalfHashes, Hashes, Places, Ranks, Units
+from sandbox.vault.placing import HalfHashes, Hashes, Places, Units
 from sandbox.vault.short_texts import ShortTexts, table_of
 
 Codes = npt.NDArray[Any]
@@ -305,77 +305,14 @@ class Packing:
         lane = self.lanes[number]
         if number in rows.beside:
             return rows.beside[number]
-        return _stored(lane, np.ascontiguousarray(self.field(rows.words, str(number))))
+        return stored_values(lane, np.ascontiguousarray(self.field(rows.words, str(number))))
 
     def field(self, words: Words, name: str) -> Codes:
         """Return the view of one field of packed words."""
         return words.view(self._row)[:, 0][name]
 
 
-class Unpacked:
-    """The columns of one partition, filled bucket by bucket while the rows are still in the processor's cache.
-
-    One serves for all partitions, one after the other: fresh memory costs more than what is written to it.
-
-    Args:
-        packing: how the rows are packed.
-        rows: how many a partition has at most.
-        bucket_rows: how many a bucket has at most.
-    """
-
-    def __init__(self, packing: Packing, rows: int, bucket_rows: int) -> None:
-        self._packing = packing
-        self._end = 0
-        self._units = np.empty(rows, dtype=np.int64)
-        self._ranks = np.empty(rows, dtype=np.int32)
-        self._codes = {
-            number: np.empty(rows, dtype=lane.code_type)
-            for number, lane in enumerate(packing.lanes)
-            if lane.code_type is not None
-        }
-        self._room = np.empty((bucket_rows, packing.width), dtype=np.uint64)
-        self._beside: list[tuple[int, int, Mapping[int, pa.Array]]] = []
-
-    def clear(self) -> None:
-        """Begin the next partition; arrays that were handed out change from now on."""
-        self._end = 0
-        self._beside.clear()
-
-    @property
-    def units(self) -> Units:
-        """The unit's token of each row."""
-        return self._units[: self._end]
-
-    @property
-    def ranks(self) -> Ranks:
-        """The rank of each row within its unit."""
-        return self._ranks[: self._end]
-
-    def put(self, rows: Rows, order: Places, ranks: Ranks) -> None:
-        """Add the rows of a bucket in this order; `ranks` are those of the ordered rows."""
-        start, self._end = self._end, self._end + len(rows)
-        ordered = rows.take(order, self._room[: len(rows)])
-        self._units[start : self._end] = self._packing.field(ordered.words, "unit")
-        self._ranks[start : self._end] = ranks
-        for number, codes in self._codes.items():
-            codes[start : self._end] = self._packing.field(ordered.words, str(number))
-        self._beside.append((start, self._end, ordered.beside))
-
-    def column(self, number: int) -> pa.Array:
-        """Return a column of the batches, counted from the one after the unit, as `segment.encode_column` takes it."""
-        lane, codes = self._packing.lanes[number], self._codes.get(number)
-        if codes is not None and not any(number in beside for _, _, beside in self._beside):
-            return lane.widen(codes[: self._end])
-        arrays = [pa.nulls(0, lane.arrow_type)]
-        for start, end, beside in self._beside:
-            if number in beside:
-                arrays.append(beside[number])
-            elif codes is not None and end > start:
-                arrays.append(_stored(lane, codes[start:end]))
-        return pa.concat_arrays(arrays)
-
-
-def _stored(lane: Lane, codes: Codes) -> pa.Array:
+def stored_values(lane: Lane, codes: Codes) -> pa.Array:
     """Return the values of codes in the storage type."""
     values = lane.widen(codes)
     return values if values.type == lane.arrow_type else values.cast(lane.arrow_type)

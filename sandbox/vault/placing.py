@@ -6,6 +6,8 @@ which they came, and nothing of who they are about.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -59,7 +61,9 @@ def bucket_of(hashes: Hashes, count: int) -> npt.NDArray[np.uint16]:
     return (((hashes >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)).astype(np.uint16)
 
 
-def order_and_rank(units: Units, hashes: Hashes | HalfHashes, seed: bytes) -> tuple[Places, Ranks]:
+def order_and_rank(
+    hashes: Hashes | HalfHashes, seed: bytes, units_in: Callable[[Places], Units]
+) -> tuple[Places, Ranks]:
     """Return the order in which rows are stored, and each stored row's rank within its unit.
 
     A row's sort key has 29 bits of its unit's hash, then bits drawn at random, then the row's number: one sort of plain
@@ -70,16 +74,16 @@ def order_and_rank(units: Units, hashes: Hashes | HalfHashes, seed: bytes) -> tu
     first few do not decide.
 
     Args:
-        units: shape (n,).
         hashes: the keyed hash of each unit or its lower 32 bits, shape (n,); the lower 29 bits count.
         seed: 32 bytes of fresh entropy.  They seed a statistical generator (PCG64-DXSM): a rank has to be
             independent of what rows say, which it is; it need not be hard to guess, since it is sealed like the rows.
+        units_in: returns the unit of each row in an order, shape (n,); what it was asked last is the order that holds.
 
     Returns:
         order: shape (n,), such that `values[order]` is the stored column.
         rank: shape (n,), for the stored rows.
     """
-    rows = len(units)
+    rows = len(hashes)
     generator = np.random.Generator(np.random.PCG64DXSM(int.from_bytes(seed, "big")))
     number_bits = max(1, (rows - 1).bit_length()) if rows else 1
     keys = _sort_keys(hashes, number_bits, generator)
@@ -89,13 +93,13 @@ def order_and_rank(units: Units, hashes: Hashes | HalfHashes, seed: bytes) -> tu
     tied = differing < np.uint64(1 << number_bits)
     if tied.any():
         _shuffle_ties(order, keys >> np.uint64(number_bits), tied, generator)
-    stored = units[order]
+    stored = units_in(order)
     same_unit = stored[1:] == stored[:-1]
     same_hash = differing < np.uint64(1 << _LOWER_BITS)
     # Rows of one unit have one hash, so both are equally many unless neighbours of one hash are of different units.
     if np.count_nonzero(same_hash) != np.count_nonzero(same_unit):
-        _part_units(order, keys >> np.uint64(_LOWER_BITS), same_hash, units)
-        stored = units[order]
+        _part_units(order, keys >> np.uint64(_LOWER_BITS), same_hash, stored)
+        stored = units_in(order)
         same_unit = stored[1:] == stored[:-1]
     return order, _ranks(same_unit, rows)
 
@@ -122,11 +126,11 @@ def _shuffle_ties(order: Places, drawn: Hashes, same: npt.NDArray[np.bool_], gen
     order[tied] = order[shuffled[np.argsort(drawn[shuffled], kind="stable")]]
 
 
-def _part_units(order: Places, hashes: Hashes, same: npt.NDArray[np.bool_], units: Units) -> None:
+def _part_units(order: Places, hashes: Hashes, same: npt.NDArray[np.bool_], stored: Units) -> None:
     """Part the units that share a hash, keeping the order of each unit's rows."""
     crowded = _members_of_runs(same)
     # lexsort is stable: within a unit the order stays what it was.
-    order[crowded] = order[crowded[np.lexsort((units[order[crowded]], hashes[crowded]))]]
+    order[crowded] = order[crowded[np.lexsort((stored[crowded], hashes[crowded]))]]
 
 
 def _members_of_runs(same: npt.NDArray[np.bool_]) -> Places:

@@ -13,8 +13,9 @@ from sandbox.crypto.keys import PrivateKey
 from sandbox.model.description import ColumnKind
 from sandbox.model.keys import SuiteName
 from sandbox.vault.columns import batch_schema, type_for
-from sandbox.vault.lanes import Packing, Unpacked
+from sandbox.vault.lanes import Packing
 from sandbox.vault.store import Vault
+from sandbox.vault.unpacked import Unpacked
 
 Trip = Callable[..., tuple[Packing, pa.Array]]
 
@@ -35,7 +36,9 @@ def there_and_back(tools: SimpleNamespace) -> Trip:
         unpacked = Unpacked(packing, len(values) + 1, len(values) + 1)
         for _ in range(2):  # it serves for one partition after the other
             unpacked.clear()
-            unpacked.put(rows, order, np.ones(len(values), np.int32))
+            assert unpacked.put(rows, order[::-1].copy()).tolist() == list(range(len(values)))
+            assert unpacked.put(rows, order).tolist() == list(range(len(values)))[::-1]
+            unpacked.keep(np.ones(len(values), np.int32))
         assert unpacked.units.tolist() == list(range(len(values)))[::-1]
         found = unpacked.column(0)
         assert found.cast(array.type).to_pylist() == packing.values(backwards, 0).to_pylist() == values[::-1]

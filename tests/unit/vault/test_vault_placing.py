@@ -6,7 +6,8 @@ from Crypto.Cipher import AES
 
 from sandbox.crypto.suites import suite
 from sandbox.model.keys import SuiteName
-from sandbox.vault.placing import UnitHash, bucket_of, order_and_rank
+from sandbox.vault.placing import UnitHash, bucket_of
+from sandbox.vault.placing import order_and_rank as place_rows
 
 SEED = b"\x07" * 32
 
@@ -46,6 +47,19 @@ def test_fine_buckets_gather_into_partitions(units: np.ndarray, hashing: UnitHas
     hashes = hashing.of(units)
     for partitions in (4, 8, 64, 256):
         assert np.array_equal(bucket_of(hashes, 256) // (256 // partitions), bucket_of(hashes, partitions))
+
+
+def order_and_rank(units: np.ndarray, hashes: np.ndarray, seed: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Return order and ranks of rows in memory; the order that was asked for last is the one that holds."""
+    asked = []
+
+    def units_in(order: np.ndarray) -> np.ndarray:
+        asked.append(order.copy())
+        return units[order]
+
+    order, ranks = place_rows(hashes, seed, units_in)
+    assert np.array_equal(asked[-1], order)
+    return order, ranks
 
 
 def _check_placed(units: np.ndarray, order: np.ndarray, rank: np.ndarray) -> None:
