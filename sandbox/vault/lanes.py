@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import accumulate
 from math import ceil, floor
 from typing import Any, Protocol
 
@@ -29,7 +30,6 @@ Codes = npt.NDArray[Any]
 Words = npt.NDArray[np.uint64]
 _WORD_BYTES = 8
 _FEW_TEXTS = 1 << 14
-_TEXTS_AT_ONCE = 1 << 16  # so few that what is counted on the way stays in a processor's cache
 _TEXTS_MAX = (1 << 16) - 2
 _INT32 = range(-(2**31), 2**31)
 
@@ -45,8 +45,8 @@ class Lane(Protocol):
     arrow_type: pa.DataType
     code_type: np.dtype[Any] | None
 
-    def narrow(self, values: pa.Array, room: Codes) -> bool:
-        """Write the code of each value into `room`; return False if the values must travel as they are."""
+    def narrow(self, values: pa.Array) -> Codes | None:
+        """Return the code of each value, in any width; None if the values must travel as they are."""
         ...
 
     def widen(self, codes: Codes) -> pa.Array:
@@ -70,16 +70,13 @@ class NumberLane:
         self.code_type: np.dtype[Any] | None = np.min_scalar_type(highest - self._base)
         self._wide = np.dtype(np.int32 if lowest in _INT32 and highest in _INT32 else np.int64)
 
-    def narrow(self, values: pa.Array, room: Codes) -> bool:
-        """Write the distance of each value from the lower bound."""
+    def narrow(self, values: pa.Array) -> Codes | None:
+        """Return the distance of each value from the lower bound."""
         counts = values.view(pa.int32()) if pa.types.is_date32(values.type) else values
         if counts.null_count:
             counts = counts.cast(pa.int64()).fill_null(self._base)
         whole = numpy_of(counts)
-        if self._base:
-            whole = np.subtract(whole, self._base, dtype=np.int64)
-        np.copyto(room, whole, casting="unsafe")
-        return True
+        return np.subtract(whole, self._base, dtype=np.int64) if self._base else whole
 
     def widen(self, codes: Codes) -> pa.Array:
         """Return the values, in 32 bits where the bounds allow."""
@@ -97,10 +94,9 @@ class TokenLane:
     arrow_type = pa.int64()
     code_type: np.dtype[Any] | None = np.dtype(np.int64)
 
-    def narrow(self, values: pa.Array, room: Codes) -> bool:
-        """Write each token."""
-        room[:] = numpy_of(values)
-        return True
+    def narrow(self, values: pa.Array) -> Codes | None:
+        """Return each token."""
+        return numpy_of(values)
 
     def widen(self, codes: Codes) -> pa.Array:
         """Return the tokens."""
@@ -113,10 +109,10 @@ class TruthLane:
     arrow_type = pa.bool_()
     code_type: np.dtype[Any] | None = np.dtype(np.uint8)
 
-    def narrow(self, values: pa.Array, room: Codes) -> bool:
-        """Write a byte for each value."""
-        room[:] = numpy_of(values.cast(pa.uint8()).fill_null(255)) + np.uint8(1)
-        return True
+    def narrow(self, values: pa.Array) -> Codes | None:
+        """Return a byte for each value."""
+        codes: Codes = numpy_of(values.cast(pa.uint8()).fill_null(255)) + np.uint8(1)
+        return codes
 
     def widen(self, codes: Codes) -> pa.Array:
         """Return the truth values."""
@@ -137,37 +133,30 @@ class TextLane:
         self._short: ShortTexts | None = None
         self._open = True
 
-    def narrow(self, values: pa.Array, room: Codes) -> bool:
-        """Write a code for each value, or return False if they are too many to count."""
-        return all(
-            self._narrow(values.slice(start, _TEXTS_AT_ONCE), room[start : start + _TEXTS_AT_ONCE])
-            for start in range(0, len(values), _TEXTS_AT_ONCE)
-        )
-
-    def _narrow(self, values: pa.Array, room: Codes) -> bool:
+    def narrow(self, values: pa.Array) -> Codes | None:
+        """Return a code for each value, or None if they are too many to count."""
         if not self._open:
-            return False
+            return None
         quick = None if self._short is None else self._short.codes(values)
         if quick is None:
-            return self._look_up(values, room)
-        room[:], holds = quick
+            return self._look_up(values)
+        codes, holds = quick
         if not holds.all():
             rest = np.flatnonzero(~holds)
-            codes = np.empty(len(rest), dtype=np.uint16)
-            if not self._look_up(values.take(arrow_of(rest)), codes):
-                return False
-            room[rest] = codes
-        return True
+            found = self._look_up(values.take(arrow_of(rest)))
+            if found is None:
+                return None
+            codes[rest] = found
+        return codes
 
-    def _look_up(self, values: pa.Array, room: Codes) -> bool:
+    def _look_up(self, values: pa.Array) -> Codes | None:
         found = pc.index_in(values, value_set=self._known)
         if found.null_count > values.null_count:
             if not self._learn(values.filter(found.is_null()).unique().drop_null(), many=len(values) // 2):
-                return False
+                return None
             found = pc.index_in(values, value_set=self._known)
-        places = found.fill_null(-1) if found.null_count else found
-        np.add(numpy_of(places), 1, out=room, casting="unsafe")
-        return True
+        codes: Codes = numpy_of(found.fill_null(-1) if found.null_count else found) + np.int32(1)
+        return codes
 
     def widen(self, codes: Codes) -> pa.Array:
         """Return the texts, with a dictionary of those that occur."""
@@ -201,9 +190,9 @@ class ArrowLane:
         self.arrow_type = arrow_type
         self.code_type: np.dtype[Any] | None = None
 
-    def narrow(self, values: pa.Array, room: Codes) -> bool:  # noqa: ARG002 - a lane without codes writes none
-        """Return False: the values travel as they are."""
-        return False
+    def narrow(self, values: pa.Array) -> Codes | None:  # noqa: ARG002 - a lane without codes reads none
+        """Return None: the values travel as they are."""
+        return None
 
     def widen(self, codes: Codes) -> pa.Array:
         """Refuse (a bug): there are no codes."""
@@ -255,29 +244,33 @@ class Packing:
     def __init__(self, description: DatasetDescription) -> None:
         tokens: list[Lane] = [TokenLane() for _ in description.also_protects]
         self.lanes: tuple[Lane, ...] = (*tokens, *(_lane(column) for column in description.columns))
-        fields: list[tuple[str, Any]] = [("unit", "<i8"), ("hash", "<u4")]
+        codes = ((str(number), lane.code_type) for number, lane in enumerate(self.lanes))
+        fields: list[tuple[str, np.dtype[Any]]] = [("unit", np.dtype("<i8")), ("hash", np.dtype("<u4"))]
+        fields += [(name, code_type) for name, code_type in codes if code_type is not None]
         # The widest first, so that every field lies on a multiple of its width.
-        coded = [(str(number), lane.code_type) for number, lane in enumerate(self.lanes) if lane.code_type is not None]
-        fields += sorted(coded, key=lambda each: -each[1].itemsize)
-        names, formats = [name for name, _ in fields], [form for _, form in fields]
-        sizes = [np.dtype(form).itemsize for form in formats]
-        offsets = [sum(sizes[:place]) for place in range(len(sizes))]
-        width = -(-sum(sizes) // _WORD_BYTES) * _WORD_BYTES
-        self._row = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": width})
-        self.width = width // _WORD_BYTES
+        fields.sort(key=lambda each: -each[1].itemsize)
+        starts = [0, *accumulate(code_type.itemsize for _, code_type in fields)]
+        self._fields = {
+            name: (code_type, start // code_type.itemsize)
+            for (name, code_type), start in zip(fields, starts, strict=False)
+        }
+        self.width = -(-starts[-1] // _WORD_BYTES)
 
     def pack(self, batch: pa.RecordBatch, hashes: Hashes) -> Rows:
         """Return the rows of a batch; only the lower half of each hash is kept."""
-        words = np.empty((batch.num_rows, self.width), dtype=np.uint64)
-        words[:, -1] = 0  # what no field fills
-        self.field(words, "unit")[:] = numpy_of(batch.column(0))
-        self.field(words, "hash")[:] = hashes.view(np.uint32)[::2]
+        codes = {"unit": numpy_of(batch.column(0)), "hash": hashes.view(np.uint32)[::2]}
         beside = {}
         for number, lane in enumerate(self.lanes):
             values = batch.column(number + 1)
-            room = self.field(words, str(number)) if lane.code_type is not None else np.empty(0)
-            if not lane.narrow(values, room):
+            narrowed = lane.narrow(values)
+            if narrowed is None:
                 beside[number] = values
+            else:
+                codes[str(number)] = narrowed
+        words = np.empty((batch.num_rows, self.width), dtype=np.uint64)
+        words[:, -1] = 0  # what no field fills
+        for name, each in codes.items():
+            np.copyto(self.field(words, name), each, casting="unsafe")
         return Rows(words, beside)
 
     def join(self, parts: Sequence[Rows]) -> Rows:
@@ -309,7 +302,9 @@ class Packing:
 
     def field(self, words: Words, name: str) -> Codes:
         """Return the view of one field of packed words."""
-        return words.view(self._row)[:, 0][name]
+        code_type, place = self._fields[name]
+        field: Codes = words.view(code_type)[:, place]
+        return field
 
 
 def stored_values(lane: Lane, codes: Codes) -> pa.Array:
