@@ -50,7 +50,10 @@ class Lane(Protocol):
         ...
 
     def widen(self, codes: Codes) -> pa.Array:
-        """Return the values of codes that `narrow` gave, in a form that `segment.encode_column` takes."""
+        """Return the values of codes that `narrow` gave, in a form that `segment.encode_column` takes.
+
+        They may lie in the memory of the codes.
+        """
         ...
 
 
@@ -81,9 +84,10 @@ class NumberLane:
     def widen(self, codes: Codes) -> pa.Array:
         """Return the values, in 32 bits where the bounds allow."""
         missing = codes == 0 if self._nullable and not codes.all() else None
-        counts = codes.astype(self._wide)
-        # The base may lie one below what the type holds; adding it then wraps around for missing values alone.
-        counts += np.array(self._base).astype(np.int64).astype(self._wide)
+        counts = codes.view(self._wide) if codes.itemsize == self._wide.itemsize else codes.astype(self._wide)
+        if self._base:
+            # The base may lie one below what the type holds; adding it then wraps around for missing values alone.
+            counts = counts + np.array(self._base).astype(np.int64).astype(self._wide)
         values = arrow_of(counts, missing)
         return values.view(pa.date32()) if pa.types.is_date32(self.arrow_type) else values
 

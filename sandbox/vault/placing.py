@@ -25,6 +25,7 @@ Ranks = npt.NDArray[np.int32]
 # integers; and a processor that has no instruction for the lesser of two 64-bit integers sorts them in two thirds of
 # the time.
 _LOWER_BITS = 32
+_BYTE = 1 << 8
 _HASH_MASK = np.uint32((1 << 29) - 1)
 _EXPONENT = np.uint32(1 << 29)
 
@@ -50,19 +51,32 @@ class UnitHash:
         return scatter(self._key, units)
 
 
-def bucket_of(hashes: Hashes, count: int) -> npt.NDArray[np.uint16]:
+def bucket_of(hashes: Hashes, count: int) -> npt.NDArray[np.uint8 | np.uint16]:
     """Return a bucket from 0 to `count` - 1 for each hash, by its leading bits.
 
     A count that divides another gives unions of whole buckets, so that rows spread over many buckets can be gathered
     into fewer partitions later.
     """
     if count > 1 and not count & (count - 1):
-        return (hashes >> np.uint64(65 - count.bit_length())).astype(np.uint16)
+        # A byte where it is enough: a radix sort of it takes one pass.
+        return (hashes >> np.uint64(65 - count.bit_length())).astype(np.uint8 if count <= _BYTE else np.uint16)
     return (((hashes >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)).astype(np.uint16)
 
 
+def ranking_generator(seed: bytes) -> np.random.Generator:
+    """Return a statistical generator (PCG64-DXSM) for orders and ranks.
+
+    A rank has to be independent of what rows say, which it is; it need not be hard to guess, since it is sealed like
+    the rows.
+
+    Args:
+        seed: 32 bytes of fresh entropy.
+    """
+    return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(seed, "big")))
+
+
 def order_and_rank(
-    hashes: Hashes | HalfHashes, seed: bytes, units_in: Callable[[Places], Units]
+    hashes: Hashes | HalfHashes, generator: np.random.Generator, units_in: Callable[[Places], Units]
 ) -> tuple[Places, Ranks]:
     """Return the order in which rows are stored, and each stored row's rank within its unit.
 
@@ -75,8 +89,7 @@ def order_and_rank(
 
     Args:
         hashes: the keyed hash of each unit or its lower 32 bits, shape (n,); the lower 29 bits count.
-        seed: 32 bytes of fresh entropy.  They seed a statistical generator (PCG64-DXSM): a rank has to be
-            independent of what rows say, which it is; it need not be hard to guess, since it is sealed like the rows.
+        generator: where random bits come from, see `ranking_generator`.
         units_in: returns the unit of each row in an order, shape (n,); what it was asked last is the order that holds.
 
     Returns:
@@ -84,21 +97,20 @@ def order_and_rank(
         rank: shape (n,), for the stored rows.
     """
     rows = len(hashes)
-    generator = np.random.Generator(np.random.PCG64DXSM(int.from_bytes(seed, "big")))
     number_bits = max(1, (rows - 1).bit_length()) if rows else 1
     keys = _sort_keys(hashes, number_bits, generator)
     keys.view(np.float64).sort()
     order = (keys & np.uint64((1 << number_bits) - 1)).view(np.int64)
     differing = keys[1:] ^ keys[:-1]
-    tied = differing < np.uint64(1 << number_bits)
-    if tied.any():
-        _shuffle_ties(order, keys >> np.uint64(number_bits), tied, generator)
+    tied = np.flatnonzero(differing < np.uint64(1 << number_bits))
+    if len(tied):
+        _shuffle_ties(order, keys, number_bits, tied, generator)
     stored = units_in(order)
     same_unit = stored[1:] == stored[:-1]
     same_hash = differing < np.uint64(1 << _LOWER_BITS)
     # Rows of one unit have one hash, so both are equally many unless neighbours of one hash are of different units.
     if np.count_nonzero(same_hash) != np.count_nonzero(same_unit):
-        _part_units(order, keys >> np.uint64(_LOWER_BITS), same_hash, stored)
+        _part_units(order, keys >> np.uint64(_LOWER_BITS), np.flatnonzero(same_hash & ~same_unit), stored)
         stored = units_in(order)
         same_unit = stored[1:] == stored[:-1]
     return order, _ranks(same_unit, rows)
@@ -118,27 +130,23 @@ def _sort_keys(hashes: Hashes | HalfHashes, number_bits: int, generator: np.rand
     return keys
 
 
-def _shuffle_ties(order: Places, drawn: Hashes, same: npt.NDArray[np.bool_], generator: np.random.Generator) -> None:
-    """Shuffle rows among themselves whose hash and random bits are all equal."""
-    tied = _members_of_runs(same)
-    shuffled = generator.permutation(tied)
+def _shuffle_ties(order: Places, keys: Hashes, number_bits: int, tied: Places, generator: np.random.Generator) -> None:
+    """Shuffle rows among themselves whose hash and random bits are all equal; `tied` are the first of each two."""
+    both = np.concatenate((tied, tied + 1))
+    both.sort()
+    members = both[np.append(True, both[1:] != both[:-1])]
+    shuffled = generator.permutation(members)
     # The sort is stable, so it keeps the shuffle within each run of equal keys.
-    order[tied] = order[shuffled[np.argsort(drawn[shuffled], kind="stable")]]
+    order[members] = order[shuffled[np.argsort(keys[shuffled] >> np.uint64(number_bits), kind="stable")]]
 
 
-def _part_units(order: Places, hashes: Hashes, same: npt.NDArray[np.bool_], stored: Units) -> None:
-    """Part the units that share a hash, keeping the order of each unit's rows."""
-    crowded = _members_of_runs(same)
-    # lexsort is stable: within a unit the order stays what it was.
-    order[crowded] = order[crowded[np.lexsort((stored[crowded], hashes[crowded]))]]
-
-
-def _members_of_runs(same: npt.NDArray[np.bool_]) -> Places:
-    """Return the places that have an equal neighbour, given whether each place equals the one before."""
-    member = np.zeros(len(same) + 1, dtype=np.bool_)
-    member[1:] = same
-    member[:-1] |= same
-    return np.flatnonzero(member)
+def _part_units(order: Places, hashes: Hashes, torn: Places, stored: Units) -> None:
+    """Part the units that share a hash, keeping the order of each unit's rows; `torn` is a place in each such hash."""
+    shared = hashes[torn]
+    shared = shared[np.append(True, shared[1:] != shared[:-1])]
+    for start, stop in zip(np.searchsorted(hashes, shared), np.searchsorted(hashes, shared, side="right"), strict=True):
+        # The sort is stable: within a unit the order stays what it was.
+        order[start:stop] = order[start:stop][np.argsort(stored[start:stop], kind="stable")]
 
 
 def _ranks(same_unit: npt.NDArray[np.bool_], rows: int) -> Ranks:

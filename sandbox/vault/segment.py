@@ -26,8 +26,12 @@ from sandbox.vault.room import Room
 
 CHUNK_ROWS = 1 << 20
 _SAMPLE_ROWS = 4_096
+_FIRST_ROWS = 64  # these alone show of most numbers that they have many values
 _VERY_FEW = 4
 _PAGE_ROWS = 1 << 20
+# What Parquet takes in at once, before it looks whether a page is full.
+_TEXTS_AT_ONCE = 1 << 10
+_NUMBERS_AT_ONCE = 1 << 16
 _DICTIONARY_BYTES = 1 << 23
 _WORTH_IT = 0.8
 _LZ4 = pa.Codec("lz4_raw")
@@ -189,6 +193,7 @@ def write_column(column: str, values: pa.Array, sink: pa.NativeFile) -> None:
         write_statistics=False,
         store_schema=False,
         max_rows_per_page=_PAGE_ROWS,
+        write_batch_size=_TEXTS_AT_ONCE if pa.types.is_string(value_type(narrow.type)) else _NUMBERS_AT_ONCE,
     )
 
 
@@ -239,8 +244,9 @@ def _has_few_values(values: pa.Array) -> bool:
     if pa.types.is_dictionary(values.type):
         return True
     sample = values.slice(0, _SAMPLE_ROWS)
-    is_text = not (pa.types.is_integer(values.type) or pa.types.is_date32(values.type))
-    return bool(pc.count_distinct(sample).as_py() <= (max(_VERY_FEW, len(sample) // 8) if is_text else _VERY_FEW))
+    if pa.types.is_integer(values.type) or pa.types.is_date32(values.type):
+        return all(pc.count_distinct(each).as_py() <= _VERY_FEW for each in (sample.slice(0, _FIRST_ROWS), sample))
+    return bool(pc.count_distinct(sample).as_py() <= max(_VERY_FEW, len(sample) // 8))
 
 
 def _is_as_expected(values: pa.Array, expected: pa.DataType) -> bool:

@@ -171,12 +171,10 @@ class RowBuffer:
         buckets = bucket_of(hashes, self._buckets)
         self._fresh.clear()
         self._fresh_rows = self._fresh_bytes = 0
-        # A radix sort, of one byte where there are few buckets.
-        narrow = buckets.astype(np.uint8) if self._buckets <= FINE_BUCKETS else buckets
-        counts = np.bincount(narrow, minlength=self._buckets)
+        counts = np.bincount(buckets, minlength=self._buckets)
         self._counts += counts
         starts = [0, *np.cumsum(counts).tolist()]
-        run = _Run(rows.take(np.argsort(narrow, kind="stable")), starts)
+        run = _Run(rows.take(np.argsort(buckets, kind="stable")), starts)
         self._runs.append(run)
         self._held_bytes += run.rows.bytes
 

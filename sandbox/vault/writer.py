@@ -48,7 +48,7 @@ from sandbox.vault.manifest import (
     seal_facts,
     sign_manifest,
 )
-from sandbox.vault.placing import UnitHash, order_and_rank
+from sandbox.vault.placing import UnitHash, order_and_rank, ranking_generator
 from sandbox.vault.segment import CHUNK_ROWS, Rooms, SegmentPlace, chunk_rows, seal_segment
 from sandbox.vault.spill import FINE_BUCKETS, LIMIT_BYTES, RowBuffer
 from sandbox.vault.unit_keys import ensure_unit_keys
@@ -96,6 +96,7 @@ class _Draft:
 
     request: SealRequest
     key: SnapshotKey
+    generator: np.random.Generator = field(default_factory=lambda: ranking_generator(random_bytes(32)))
     rooms: Rooms = field(default_factory=Rooms)
     objects: list[SealedObject] = field(default_factory=list)
     facts: list[PartitionFacts] = field(default_factory=list)
@@ -173,7 +174,7 @@ class SnapshotWriter:
         packing = rows.packing
         for bucket in buckets:
             found = rows.bucket(bucket)
-            _, ranks = order_and_rank(packing.hashes(found), random_bytes(32), partial(unpacked.put, found))
+            _, ranks = order_and_rank(packing.hashes(found), draft.generator, partial(unpacked.put, found))
             unpacked.keep(ranks)
         chunks = chunk_rows(len(unpacked.ranks), limit=draft.request.chunk_rows)
         lengths = [

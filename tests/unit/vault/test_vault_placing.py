@@ -6,7 +6,7 @@ from Crypto.Cipher import AES
 
 from sandbox.crypto.suites import suite
 from sandbox.model.keys import SuiteName
-from sandbox.vault.placing import UnitHash, bucket_of
+from sandbox.vault.placing import UnitHash, bucket_of, ranking_generator
 from sandbox.vault.placing import order_and_rank as place_rows
 
 SEED = b"\x07" * 32
@@ -57,7 +57,7 @@ def order_and_rank(units: np.ndarray, hashes: np.ndarray, seed: bytes) -> tuple[
         asked.append(order.copy())
         return units[order]
 
-    order, ranks = place_rows(hashes, seed, units_in)
+    order, ranks = place_rows(hashes, ranking_generator(seed), units_in)
     assert np.array_equal(asked[-1], order)
     return order, ranks
 
