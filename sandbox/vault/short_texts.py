@@ -30,7 +30,8 @@ class ShortTexts:
         length: bytes of a text.
         slots: for each slot the code, from 1, of the text that lies there, or 0; then the same for texts that found
             their slot taken, mixed otherwise.
-        halves: for each code, and for 0, the first and the last eight bytes of its text; once where they are the same.
+        halves: for each code the first and the last eight bytes of its text, once where they are the same; for 0 those
+            of the first text, which is always found in its slot, so that no text in an empty slot is like them.
     """
 
     length: int
@@ -54,9 +55,9 @@ class ShortTexts:
 
     def _look_up(self, way: int, halves: _Halves) -> tuple[Places, Truths]:
         codes = self.slots[way].take(_slots_of(halves, _MIXES[way]), mode="clip")
-        holds = codes != 0
-        for known, each in zip(self.halves, halves, strict=True):
-            holds &= known.take(codes, mode="clip") == each
+        holds, *more = (known.take(codes, mode="clip") == each for known, each in zip(self.halves, halves, strict=True))
+        for each in more:
+            holds &= each
         return codes, holds
 
 
@@ -73,7 +74,7 @@ def table_of(known: pa.Array) -> ShortTexts | None:
     first = _table(places, halves, _MIXES[0])
     displaced = np.flatnonzero(first[_slots_of(halves, _MIXES[0])] != places + 1)
     second = _table(displaced, tuple(each[displaced] for each in halves), _MIXES[1])
-    return ShortTexts(length, (first, second), tuple(np.concatenate((np.zeros(1, np.uint64), each)) for each in halves))
+    return ShortTexts(length, (first, second), tuple(np.concatenate((each[:1], each)) for each in halves))
 
 
 def _table(places: Places, halves: _Halves, mix: np.uint64) -> Places:
