@@ -67,22 +67,33 @@ class ChunkContext:
         return b"saggar.seg.v1" + dataset + snapshot + partition + column + place
 
 
-def seal_chunk(suite: Suite, key: bytes, context: ChunkContext, payload: bytes) -> bytes:
-    """Return `payload` sealed under an object key.
+def sealed_length(suite: Suite, length: int) -> int:
+    """Return how long the chunk of a payload of so many bytes is."""
+    return SALT_BYTES + COMMITMENT_BYTES + length + (length // BLOCK_BYTES + 1) * suite.tag_bytes
+
+
+def seal_chunk(suite: Suite, key: bytes, context: ChunkContext, payload: bytes | memoryview) -> bytes:
+    """Return `payload` sealed under an object key."""
+    sealed, room = new_bytes(sealed_length(suite, len(payload)))
+    seal_chunk_into(suite, key, context, payload, room)
+    return sealed
+
+
+def seal_chunk_into(
+    suite: Suite, key: bytes, context: ChunkContext, payload: bytes | memoryview, room: memoryview
+) -> None:
+    """Write `payload` sealed under an object key into `room`, which has its `sealed_length`.
 
     The salt is random, so a key may seal many chunks; in Saggar an object key seals the chunks of one object.
     """
     salt = random_bytes(SALT_BYTES)
     block_key, base_nonce, commitment = _schedule(suite, key, salt, context)
     view, head, tag = memoryview(payload), SALT_BYTES + COMMITMENT_BYTES, suite.tag_bytes
-    blocks = len(payload) // BLOCK_BYTES + 1
-    sealed, room = new_bytes(head + len(payload) + blocks * tag)
     room[:head] = salt + commitment
-    for number in range(blocks):
+    for number in range(len(payload) // BLOCK_BYTES + 1):
         block = view[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]
         start = head + number * (BLOCK_BYTES + tag)
         suite.seal_into(block_key, _nonce(base_nonce, number), block, b"", room[start : start + len(block) + tag])
-    return sealed
 
 
 def open_chunk(suite: Suite, key: bytes, context: ChunkContext, sealed: bytes | memoryview, *, name: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from fractions import Fraction
 from math import ceil, floor
 
+import numpy as np
 import pyarrow as pa
 
 from sandbox.errors import InputError
@@ -18,6 +19,7 @@ from sandbox.vault.arrays import numpy_of
 UNIT_COLUMN = "_unit"
 RANK_COLUMN = "_rank"
 SYSTEM_COLUMNS = (UNIT_COLUMN, RANK_COLUMN)
+_INT64 = range(-(2**63), 2**63)
 
 _STORAGE = {
     ColumnKind.INTEGER: pa.int64(),
@@ -63,28 +65,46 @@ def type_names() -> frozenset[str]:
     return frozenset(_TYPE_NAMES)
 
 
-def check_batch(description: DatasetDescription, batch: pa.RecordBatch) -> None:
-    """Refuse a batch that is not what its description says.
+class BatchCheck:
+    """The last look at the batches of one dataset.
 
-    Raises:
-        InputError: `input.batch.schema` (columns or types), `input.batch.null` (a value is missing where none may be),
-            `input.batch.bounds` (a value lies outside the public bounds).  The message names the column, never a value.
+    Args:
+        description: the dataset.
     """
-    expected = batch_schema(description)
-    if batch.schema.names != expected.names or batch.schema.types != expected.types:
-        raise InputError(
-            f"a batch for the dataset `{description.dataset}` has other columns or types than its description",
-            hint=f"expected {', '.join(f'{field.name} {field.type}' for field in expected)}",
-            code="input.batch.schema",
-        )
-    for tokens in (UNIT_COLUMN, *(other.token_column for other in description.also_protects)):
-        if batch.column(tokens).null_count:
-            raise _missing_value(tokens)
-    for column in description.columns:
-        values = batch.column(column.name)
-        if values.null_count and not column.nullable:
-            raise _missing_value(column.name)
-        _check_bounds(column, values)
+
+    def __init__(self, description: DatasetDescription) -> None:
+        self._dataset = description.dataset
+        self._schema = batch_schema(description)
+        self._tokens = (UNIT_COLUMN, *(other.token_column for other in description.also_protects))
+        self._columns = tuple((column, _bounds_of(column)) for column in description.columns)
+
+    def check(self, batch: pa.RecordBatch) -> None:
+        """Refuse a batch that is not what its description says.
+
+        Raises:
+            InputError: `input.batch.schema` (columns or types), `input.batch.null` (a value is missing where none may
+                be), `input.batch.bounds` (a value lies outside the public bounds).  The message names the column, never
+                a value.
+        """
+        if batch.schema.names != self._schema.names or batch.schema.types != self._schema.types:
+            raise InputError(
+                f"a batch for the dataset `{self._dataset}` has other columns or types than its description",
+                hint=f"expected {', '.join(f'{field.name} {field.type}' for field in self._schema)}",
+                code="input.batch.schema",
+            )
+        for tokens in self._tokens:
+            if batch.column(tokens).null_count:
+                raise _missing_value(tokens)
+        for column, bounds in self._columns:
+            values = batch.column(column.name)
+            if values.null_count and not column.nullable:
+                raise _missing_value(column.name)
+            if bounds is not None and not _within(values, bounds):
+                raise InputError(
+                    f"a value of the column `{column.name}` lies outside its public bounds",
+                    hint="clamp values to the description's bounds before sealing",
+                    code="input.batch.bounds",
+                )
 
 
 def check_row_count(description: DatasetDescription, rows: int) -> None:
@@ -97,24 +117,34 @@ def check_row_count(description: DatasetDescription, rows: int) -> None:
         )
 
 
-def _check_bounds(column: Column, values: pa.Array) -> None:
-    """Compare with the bounds as counts of the resolution, rounded outward, since ingest may round after clamping."""
-    if column.kind not in {ColumnKind.INTEGER, ColumnKind.DECIMAL, ColumnKind.DATE} or len(values) == 0:
-        return
+def _bounds_of(column: Column) -> range | None:
+    """Return the counts of the resolution that a column may hold, of those that 64 bits hold; None for all of them.
+
+    The bounds are rounded outward, since ingest may round after clamping.
+    """
+    if column.kind not in {ColumnKind.INTEGER, ColumnKind.DECIMAL, ColumnKind.DATE}:
+        return None
+    if column.lower is None and column.upper is None:
+        return None
     step = Fraction(1) if column.kind is ColumnKind.DATE or column.resolution is None else column.resolution
-    counts = (values.view(pa.int32()) if column.kind is ColumnKind.DATE else values).drop_null()
-    if not len(counts):
-        return
+    lowest = _INT64.start if column.lower is None else max(_INT64.start, floor(column.lower / step))
+    highest = _INT64.stop - 1 if column.upper is None else min(_INT64.stop - 1, ceil(column.upper / step))
+    return range(lowest, highest + 1)
+
+
+def _within(values: pa.Array, bounds: range) -> bool:
+    """Return whether all counts lie within bounds: one comparison a value, of its distance from the lower bound."""
+    if len(values) == values.null_count:
+        return True
+    if not bounds:
+        return False
+    counts = (values.view(pa.int32()) if pa.types.is_date32(values.type) else values).drop_null()
     numbers = numpy_of(counts)
-    lowest, highest = int(numbers.min()), int(numbers.max())
-    too_low = column.lower is not None and lowest < floor(column.lower / step)
-    too_high = column.upper is not None and highest > ceil(column.upper / step)
-    if too_low or too_high:
-        raise InputError(
-            f"a value of the column `{column.name}` lies outside its public bounds",
-            hint="clamp values to the description's bounds before sealing",
-            code="input.batch.bounds",
-        )
+    if numbers.dtype != np.int64:
+        numbers = numbers.astype(np.int64)
+    # A count below the lower bound wraps around and is more than the widest distance, unless all 64 bits are allowed.
+    distances = numbers - np.int64(bounds.start) if bounds.start else numbers
+    return int(distances.view(np.uint64).max()) <= bounds.stop - 1 - bounds.start
 
 
 def _missing_value(column: str) -> InputError:

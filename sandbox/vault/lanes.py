@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import accumulate
 from math import ceil, floor
 from typing import Any, Protocol
 
@@ -22,14 +23,13 @@ import pyarrow.compute as pc
 from sandbox.model.description import Column, ColumnKind, DatasetDescription
 from sandbox.vault.arrays import arrow_of, numpy_of, truths_of
 from sandbox.vault.columns import type_for
-from sandbox.vault.placing import HalfHashes, Hashes, Places, Ranks, Units
+from sandbox.vault.placing import HalfHashes, Hashes, Places, Units
 from sandbox.vault.short_texts import ShortTexts, table_of
 
 Codes = npt.NDArray[Any]
 Words = npt.NDArray[np.uint64]
 _WORD_BYTES = 8
 _FEW_TEXTS = 1 << 14
-_TEXTS_AT_ONCE = 1 << 16  # so few that what is counted on the way stays in a processor's cache
 _TEXTS_MAX = (1 << 16) - 2
 _INT32 = range(-(2**31), 2**31)
 
@@ -45,12 +45,15 @@ class Lane(Protocol):
     arrow_type: pa.DataType
     code_type: np.dtype[Any] | None
 
-    def narrow(self, values: pa.Array, room: Codes) -> bool:
-        """Write the code of each value into `room`; return False if the values must travel as they are."""
+    def narrow(self, values: pa.Array) -> Codes | None:
+        """Return the code of each value, in any width; None if the values must travel as they are."""
         ...
 
     def widen(self, codes: Codes) -> pa.Array:
-        """Return the values of codes that `narrow` gave, in a form that `segment.encode_column` takes."""
+        """Return the values of codes that `narrow` gave, in a form that `segment.encode_column` takes.
+
+        They may lie in the memory of the codes.
+        """
         ...
 
 
@@ -70,23 +73,21 @@ class NumberLane:
         self.code_type: np.dtype[Any] | None = np.min_scalar_type(highest - self._base)
         self._wide = np.dtype(np.int32 if lowest in _INT32 and highest in _INT32 else np.int64)
 
-    def narrow(self, values: pa.Array, room: Codes) -> bool:
-        """Write the distance of each value from the lower bound."""
+    def narrow(self, values: pa.Array) -> Codes | None:
+        """Return the distance of each value from the lower bound."""
         counts = values.view(pa.int32()) if pa.types.is_date32(values.type) else values
         if counts.null_count:
             counts = counts.cast(pa.int64()).fill_null(self._base)
         whole = numpy_of(counts)
-        if self._base:
-            whole = np.subtract(whole, self._base, dtype=np.int64)
-        np.copyto(room, whole, casting="unsafe")
-        return True
+        return np.subtract(whole, self._base, dtype=np.int64) if self._base else whole
 
     def widen(self, codes: Codes) -> pa.Array:
         """Return the values, in 32 bits where the bounds allow."""
         missing = codes == 0 if self._nullable and not codes.all() else None
-        counts = codes.astype(self._wide)
-        # The base may lie one below what the type holds; adding it then wraps around for missing values alone.
-        counts += np.array(self._base).astype(np.int64).astype(self._wide)
+        counts = codes.view(self._wide) if codes.itemsize == self._wide.itemsize else codes.astype(self._wide)
+        if self._base:
+            # The base may lie one below what the type holds; adding it then wraps around for missing values alone.
+            counts = counts + np.array(self._base).astype(np.int64).astype(self._wide)
         values = arrow_of(counts, missing)
         return values.view(pa.date32()) if pa.types.is_date32(self.arrow_type) else values
 
@@ -97,10 +98,9 @@ class TokenLane:
     arrow_type = pa.int64()
     code_type: np.dtype[Any] | None = np.dtype(np.int64)
 
-    def narrow(self, values: pa.Array, room: Codes) -> bool:
-        """Write each token."""
-        room[:] = numpy_of(values)
-        return True
+    def narrow(self, values: pa.Array) -> Codes | None:
+        """Return each token."""
+        return numpy_of(values)
 
     def widen(self, codes: Codes) -> pa.Array:
         """Return the tokens."""
@@ -113,10 +113,10 @@ class TruthLane:
     arrow_type = pa.bool_()
     code_type: np.dtype[Any] | None = np.dtype(np.uint8)
 
-    def narrow(self, values: pa.Array, room: Codes) -> bool:
-        """Write a byte for each value."""
-        room[:] = numpy_of(values.cast(pa.uint8()).fill_null(255)) + np.uint8(1)
-        return True
+    def narrow(self, values: pa.Array) -> Codes | None:
+        """Return a byte for each value."""
+        codes: Codes = numpy_of(values.cast(pa.uint8()).fill_null(255)) + np.uint8(1)
+        return codes
 
     def widen(self, codes: Codes) -> pa.Array:
         """Return the truth values."""
@@ -137,37 +137,30 @@ class TextLane:
         self._short: ShortTexts | None = None
         self._open = True
 
-    def narrow(self, values: pa.Array, room: Codes) -> bool:
-        """Write a code for each value, or return False if they are too many to count."""
-        return all(
-            self._narrow(values.slice(start, _TEXTS_AT_ONCE), room[start : start + _TEXTS_AT_ONCE])
-            for start in range(0, len(values), _TEXTS_AT_ONCE)
-        )
-
-    def _narrow(self, values: pa.Array, room: Codes) -> bool:
+    def narrow(self, values: pa.Array) -> Codes | None:
+        """Return a code for each value, or None if they are too many to count."""
         if not self._open:
-            return False
+            return None
         quick = None if self._short is None else self._short.codes(values)
         if quick is None:
-            return self._look_up(values, room)
-        room[:], holds = quick
+            return self._look_up(values)
+        codes, holds = quick
         if not holds.all():
             rest = np.flatnonzero(~holds)
-            codes = np.empty(len(rest), dtype=np.uint16)
-            if not self._look_up(values.take(arrow_of(rest)), codes):
-                return False
-            room[rest] = codes
-        return True
+            found = self._look_up(values.take(arrow_of(rest)))
+            if found is None:
+                return None
+            codes[rest] = found
+        return codes
 
-    def _look_up(self, values: pa.Array, room: Codes) -> bool:
+    def _look_up(self, values: pa.Array) -> Codes | None:
         found = pc.index_in(values, value_set=self._known)
         if found.null_count > values.null_count:
             if not self._learn(values.filter(found.is_null()).unique().drop_null(), many=len(values) // 2):
-                return False
+                return None
             found = pc.index_in(values, value_set=self._known)
-        places = found.fill_null(-1) if found.null_count else found
-        np.add(numpy_of(places), 1, out=room, casting="unsafe")
-        return True
+        codes: Codes = numpy_of(found.fill_null(-1) if found.null_count else found) + np.int32(1)
+        return codes
 
     def widen(self, codes: Codes) -> pa.Array:
         """Return the texts, with a dictionary of those that occur."""
@@ -201,9 +194,9 @@ class ArrowLane:
         self.arrow_type = arrow_type
         self.code_type: np.dtype[Any] | None = None
 
-    def narrow(self, values: pa.Array, room: Codes) -> bool:  # noqa: ARG002 - a lane without codes writes none
-        """Return False: the values travel as they are."""
-        return False
+    def narrow(self, values: pa.Array) -> Codes | None:  # noqa: ARG002 - a lane without codes reads none
+        """Return None: the values travel as they are."""
+        return None
 
     def widen(self, codes: Codes) -> pa.Array:
         """Refuse (a bug): there are no codes."""
@@ -255,125 +248,70 @@ class Packing:
     def __init__(self, description: DatasetDescription) -> None:
         tokens: list[Lane] = [TokenLane() for _ in description.also_protects]
         self.lanes: tuple[Lane, ...] = (*tokens, *(_lane(column) for column in description.columns))
-        fields: list[tuple[str, Any]] = [("unit", "<i8"), ("hash", "<u4")]
+        codes = ((str(number), lane.code_type) for number, lane in enumerate(self.lanes))
+        fields: list[tuple[str, np.dtype[Any]]] = [("unit", np.dtype("<i8")), ("hash", np.dtype("<u4"))]
+        fields += [(name, code_type) for name, code_type in codes if code_type is not None]
         # The widest first, so that every field lies on a multiple of its width.
-        coded = [(str(number), lane.code_type) for number, lane in enumerate(self.lanes) if lane.code_type is not None]
-        fields += sorted(coded, key=lambda each: -each[1].itemsize)
-        names, formats = [name for name, _ in fields], [form for _, form in fields]
-        sizes = [np.dtype(form).itemsize for form in formats]
-        offsets = [sum(sizes[:place]) for place in range(len(sizes))]
-        width = -(-sum(sizes) // _WORD_BYTES) * _WORD_BYTES
-        self._row = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": width})
-        self.width = width // _WORD_BYTES
+        fields.sort(key=lambda each: -each[1].itemsize)
+        starts = [0, *accumulate(code_type.itemsize for _, code_type in fields)]
+        self._fields = {
+            name: (code_type, start // code_type.itemsize)
+            for (name, code_type), start in zip(fields, starts, strict=False)
+        }
+        self.width = -(-starts[-1] // _WORD_BYTES)
 
     def pack(self, batch: pa.RecordBatch, hashes: Hashes) -> Rows:
         """Return the rows of a batch; only the lower half of each hash is kept."""
-        words = np.empty((batch.num_rows, self.width), dtype=np.uint64)
-        words[:, -1] = 0  # what no field fills
-        self.field(words, "unit")[:] = numpy_of(batch.column(0))
-        self.field(words, "hash")[:] = hashes.view(np.uint32)[::2]
+        codes = {"unit": numpy_of(batch.column(0)), "hash": hashes.view(np.uint32)[::2]}
         beside = {}
         for number, lane in enumerate(self.lanes):
             values = batch.column(number + 1)
-            room = self.field(words, str(number)) if lane.code_type is not None else np.empty(0)
-            if not lane.narrow(values, room):
+            narrowed = lane.narrow(values)
+            if narrowed is None:
                 beside[number] = values
+            else:
+                codes[str(number)] = narrowed
+        words = np.empty((batch.num_rows, self.width), dtype=np.uint64)
+        words[:, -1] = 0  # what no field fills
+        for name, each in codes.items():
+            np.copyto(self.field(words, name), each, casting="unsafe")
         return Rows(words, beside)
 
     def join(self, parts: Sequence[Rows]) -> Rows:
         """Return rows one after the other."""
         if len(parts) == 1:
             return parts[0]
-        if not parts:
-            return Rows(np.empty((0, self.width), dtype=np.uint64))
         numbers = {number for part in parts for number in part.beside}
         beside = {number: pa.concat_arrays([self.values(part, number) for part in parts]) for number in sorted(numbers)}
-        return Rows(np.concatenate([part.words for part in parts]), beside)
+        return Rows(self.join_words([part.words for part in parts]).words, beside)
+
+    def join_words(self, parts: Sequence[Words]) -> Rows:
+        """Return packed rows one after the other, beside which nothing travels."""
+        return Rows(np.concatenate(parts) if parts else np.empty((0, self.width), dtype=np.uint64))
 
     def units(self, rows: Rows) -> Units:
         """Return the unit's token of each row."""
-        return np.ascontiguousarray(self.field(rows.words, "unit"))
+        return self.field(rows.words, "unit")
 
     def hashes(self, rows: Rows) -> HalfHashes:
         """Return the lower half of the hash of each row's unit."""
-        return np.ascontiguousarray(self.field(rows.words, "hash"))
+        return self.field(rows.words, "hash")
 
     def values(self, rows: Rows, number: int) -> pa.Array:
         """Return a column of a batch, counted from the one after the unit, in its storage type."""
         lane = self.lanes[number]
         if number in rows.beside:
             return rows.beside[number]
-        return _stored(lane, np.ascontiguousarray(self.field(rows.words, str(number))))
+        return stored_values(lane, np.ascontiguousarray(self.field(rows.words, str(number))))
 
     def field(self, words: Words, name: str) -> Codes:
         """Return the view of one field of packed words."""
-        return words.view(self._row)[:, 0][name]
+        code_type, place = self._fields[name]
+        field: Codes = words.view(code_type)[:, place]
+        return field
 
 
-class Unpacked:
-    """The columns of one partition, filled bucket by bucket while the rows are still in the processor's cache.
-
-    One serves for all partitions, one after the other: fresh memory costs more than what is written to it.
-
-    Args:
-        packing: how the rows are packed.
-        rows: how many a partition has at most.
-        bucket_rows: how many a bucket has at most.
-    """
-
-    def __init__(self, packing: Packing, rows: int, bucket_rows: int) -> None:
-        self._packing = packing
-        self._end = 0
-        self._units = np.empty(rows, dtype=np.int64)
-        self._ranks = np.empty(rows, dtype=np.int32)
-        self._codes = {
-            number: np.empty(rows, dtype=lane.code_type)
-            for number, lane in enumerate(packing.lanes)
-            if lane.code_type is not None
-        }
-        self._room = np.empty((bucket_rows, packing.width), dtype=np.uint64)
-        self._beside: list[tuple[int, int, Mapping[int, pa.Array]]] = []
-
-    def clear(self) -> None:
-        """Begin the next partition; arrays that were handed out change from now on."""
-        self._end = 0
-        self._beside.clear()
-
-    @property
-    def units(self) -> Units:
-        """The unit's token of each row."""
-        return self._units[: self._end]
-
-    @property
-    def ranks(self) -> Ranks:
-        """The rank of each row within its unit."""
-        return self._ranks[: self._end]
-
-    def put(self, rows: Rows, order: Places, ranks: Ranks) -> None:
-        """Add the rows of a bucket in this order; `ranks` are those of the ordered rows."""
-        start, self._end = self._end, self._end + len(rows)
-        ordered = rows.take(order, self._room[: len(rows)])
-        self._units[start : self._end] = self._packing.field(ordered.words, "unit")
-        self._ranks[start : self._end] = ranks
-        for number, codes in self._codes.items():
-            codes[start : self._end] = self._packing.field(ordered.words, str(number))
-        self._beside.append((start, self._end, ordered.beside))
-
-    def column(self, number: int) -> pa.Array:
-        """Return a column of the batches, counted from the one after the unit, as `segment.encode_column` takes it."""
-        lane, codes = self._packing.lanes[number], self._codes.get(number)
-        if codes is not None and not any(number in beside for _, _, beside in self._beside):
-            return lane.widen(codes[: self._end])
-        arrays = [pa.nulls(0, lane.arrow_type)]
-        for start, end, beside in self._beside:
-            if number in beside:
-                arrays.append(beside[number])
-            elif codes is not None and end > start:
-                arrays.append(_stored(lane, codes[start:end]))
-        return pa.concat_arrays(arrays)
-
-
-def _stored(lane: Lane, codes: Codes) -> pa.Array:
+def stored_values(lane: Lane, codes: Codes) -> pa.Array:
     """Return the values of codes in the storage type."""
     values = lane.widen(codes)
     return values if values.type == lane.arrow_type else values.cast(lane.arrow_type)

@@ -6,6 +6,8 @@ which they came, and nothing of who they are about.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +20,14 @@ Units = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int64]
 Ranks = npt.NDArray[np.int32]
 
-_HASH_BITS = 32  # of the 64 of a sort key; its other bits are drawn at random and number the row
+# A sort key is 3 bits that are the same for all, 29 of its unit's hash, then bits drawn at random, then the row's
+# number.  Read as floating-point numbers such keys are positive, normal and finite, so they have the same order as
+# integers; and a processor that has no instruction for the lesser of two 64-bit integers sorts them in two thirds of
+# the time.
+_LOWER_BITS = 32
+_BYTE = 1 << 8
+_HASH_MASK = np.uint32((1 << 29) - 1)
+_EXPONENT = np.uint32(1 << 29)
 
 
 class UnitHash:
@@ -42,90 +51,109 @@ class UnitHash:
         return scatter(self._key, units)
 
 
-def bucket_of(hashes: Hashes, count: int) -> npt.NDArray[np.uint16]:
+def bucket_of(hashes: Hashes, count: int) -> npt.NDArray[np.uint8 | np.uint16]:
     """Return a bucket from 0 to `count` - 1 for each hash, by its leading bits.
 
     A count that divides another gives unions of whole buckets, so that rows spread over many buckets can be gathered
     into fewer partitions later.
     """
     if count > 1 and not count & (count - 1):
-        return (hashes >> np.uint64(65 - count.bit_length())).astype(np.uint16)
+        # A byte where it is enough: a radix sort of it takes one pass.
+        return (hashes >> np.uint64(65 - count.bit_length())).astype(np.uint8 if count <= _BYTE else np.uint16)
     return (((hashes >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)).astype(np.uint16)
 
 
-def order_and_rank(units: Units, hashes: Hashes | HalfHashes, seed: bytes) -> tuple[Places, Ranks]:
+def ranking_generator(seed: bytes) -> np.random.Generator:
+    """Return a statistical generator (PCG64-DXSM) for orders and ranks.
+
+    A rank has to be independent of what rows say, which it is; it need not be hard to guess, since it is sealed like
+    the rows.
+
+    Args:
+        seed: 32 bytes of fresh entropy.
+    """
+    return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(seed, "big")))
+
+
+def order_and_rank(
+    hashes: Hashes | HalfHashes, generator: np.random.Generator, units_in: Callable[[Places], Units]
+) -> tuple[Places, Ranks]:
     """Return the order in which rows are stored, and each stored row's rank within its unit.
 
-    A row's sort key has 32 bits of its unit's hash, then bits drawn at random, then the row's number: one sort of plain
-    integers brings the rows of a unit together in random order.  Two things are then put right where they happen:
+    A row's sort key has 29 bits of its unit's hash, then bits drawn at random, then the row's number: one sort of plain
+    numbers brings the rows of a unit together in random order.  Two things are then put right where they happen:
     rows of one hash whose random bits are equal lie in the order of their numbers, so they are shuffled among
-    themselves; and units that share the 32 bits may be mixed, so their rows are parted.  The order of a unit's rows is
+    themselves; and units that share the 29 bits may be mixed, so their rows are parted.  The order of a unit's rows is
     uniform among all orders: it is that of random numbers of unlimited length, of which more are drawn only where the
     first few do not decide.
 
     Args:
-        units: shape (n,).
-        hashes: the lower 32 bits of the keyed hash of each unit, shape (n,); bits above them do not count.
-        seed: 32 bytes of fresh entropy.  They seed a statistical generator (PCG64-DXSM): a rank has to be
-            independent of what rows say, which it is; it need not be hard to guess, since it is sealed like the rows.
+        hashes: the keyed hash of each unit or its lower 32 bits, shape (n,); the lower 29 bits count.
+        generator: where random bits come from, see `ranking_generator`.
+        units_in: returns the unit of each row in an order, shape (n,); what it was asked last is the order that holds.
 
     Returns:
         order: shape (n,), such that `values[order]` is the stored column.
         rank: shape (n,), for the stored rows.
     """
-    rows = len(units)
-    generator = np.random.Generator(np.random.PCG64DXSM(int.from_bytes(seed, "big")))
+    rows = len(hashes)
     number_bits = max(1, (rows - 1).bit_length()) if rows else 1
     keys = _sort_keys(hashes, number_bits, generator)
-    keys.sort()
+    keys.view(np.float64).sort()
     order = (keys & np.uint64((1 << number_bits) - 1)).view(np.int64)
-    _shuffle_ties(order, keys >> np.uint64(number_bits), generator)
-    stored = units[order]
+    differing = keys[1:] ^ keys[:-1]
+    tied = np.flatnonzero(differing < np.uint64(1 << number_bits))
+    if len(tied):
+        _shuffle_ties(order, keys, number_bits, tied, generator)
+    stored = units_in(order)
     same_unit = stored[1:] == stored[:-1]
-    keys >>= np.uint64(64 - _HASH_BITS)
-    if bool(np.any((keys[1:] == keys[:-1]) & ~same_unit)):
-        _part_units(order, keys, units)
-        stored = units[order]
+    same_hash = differing < np.uint64(1 << _LOWER_BITS)
+    # Rows of one unit have one hash, so both are equally many unless neighbours of one hash are of different units.
+    if np.count_nonzero(same_hash) != np.count_nonzero(same_unit):
+        _part_units(order, keys >> np.uint64(_LOWER_BITS), np.flatnonzero(same_hash & ~same_unit), stored)
+        stored = units_in(order)
         same_unit = stored[1:] == stored[:-1]
     return order, _ranks(same_unit, rows)
 
 
 def _sort_keys(hashes: Hashes | HalfHashes, number_bits: int, generator: np.random.Generator) -> Hashes:
-    """Return for each row: hash bits, random bits, the row's number, from the top."""
-    keys: Hashes = generator.integers(0, 1 << (64 - _HASH_BITS), size=len(hashes), dtype=np.uint64)
-    keys &= ~np.uint64((1 << number_bits) - 1)
-    keys |= np.arange(len(hashes), dtype=np.uint64)
-    halves = hashes.astype(np.uint64)
-    halves <<= np.uint64(64 - _HASH_BITS)
-    keys |= halves
+    """Return the sort key of each row."""
+    rows = len(hashes)
+    lower: HalfHashes = generator.bit_generator.random_raw(-(-rows // 2)).view(np.uint32)[:rows]
+    lower &= np.uint32((1 << 32) - (1 << number_bits))
+    lower |= np.arange(rows, dtype=np.uint32)
+    keys = np.empty(rows, dtype=np.uint64)
+    halves = keys.view(np.uint32)
+    halves[::2] = lower
+    np.bitwise_and(hashes, _HASH_MASK, out=halves[1::2], casting="unsafe")
+    halves[1::2] |= _EXPONENT
     return keys
 
 
-def _shuffle_ties(order: Places, drawn: Hashes, generator: np.random.Generator) -> None:
-    """Shuffle rows among themselves whose hash and random bits are all equal."""
-    tied = _members_of_runs(drawn[1:] == drawn[:-1])
-    if len(tied):
-        shuffled = generator.permutation(tied)
-        # The sort is stable, so it keeps the shuffle within each run of equal keys.
-        order[tied] = order[shuffled[np.argsort(drawn[shuffled], kind="stable")]]
+def _shuffle_ties(order: Places, keys: Hashes, number_bits: int, tied: Places, generator: np.random.Generator) -> None:
+    """Shuffle rows among themselves whose hash and random bits are all equal; `tied` are the first of each two."""
+    both = np.concatenate((tied, tied + 1))
+    both.sort()
+    members = both[np.append(True, both[1:] != both[:-1])]
+    shuffled = generator.permutation(members)
+    # The sort is stable, so it keeps the shuffle within each run of equal keys.
+    order[members] = order[shuffled[np.argsort(keys[shuffled] >> np.uint64(number_bits), kind="stable")]]
 
 
-def _part_units(order: Places, hashes: Hashes, units: Units) -> None:
-    """Part the units that share a hash, keeping the order of each unit's rows."""
-    crowded = _members_of_runs(hashes[1:] == hashes[:-1])
-    # lexsort is stable: within a unit the order stays what it was.
-    order[crowded] = order[crowded[np.lexsort((units[order[crowded]], hashes[crowded]))]]
-
-
-def _members_of_runs(same: npt.NDArray[np.bool_]) -> Places:
-    """Return the places that have an equal neighbour, given whether each place equals the one before."""
-    second = np.flatnonzero(same) + 1
-    return np.union1d(second - 1, second)
+def _part_units(order: Places, hashes: Hashes, torn: Places, stored: Units) -> None:
+    """Part the units that share a hash, keeping the order of each unit's rows; `torn` is a place in each such hash."""
+    shared = hashes[torn]
+    shared = shared[np.append(True, shared[1:] != shared[:-1])]
+    for start, stop in zip(np.searchsorted(hashes, shared), np.searchsorted(hashes, shared, side="right"), strict=True):
+        # The sort is stable: within a unit the order stays what it was.
+        order[start:stop] = order[start:stop][np.argsort(stored[start:stop], kind="stable")]
 
 
 def _ranks(same_unit: npt.NDArray[np.bool_], rows: int) -> Ranks:
     """Return a count from 1 that begins anew wherever the unit does."""
-    begins = np.concatenate(([0], np.flatnonzero(~same_unit) + 1))[:rows]
+    ends = np.append(np.flatnonzero(~same_unit) + 1, rows)
+    begins = np.zeros_like(ends)
+    begins[1:] = ends[:-1]
     ranks: Ranks = np.arange(1, rows + 1, dtype=np.int32)
-    ranks -= np.repeat(begins.astype(np.int32), np.diff(begins, append=rows))
+    ranks -= np.repeat(begins.astype(np.int32), ends - begins)
     return ranks

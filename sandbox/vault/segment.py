@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -20,16 +20,25 @@ import pyarrow.parquet as pq
 from sandbox.crypto.suites import Suite
 from sandbox.errors import SealBrokenError
 from sandbox.vault.arrays import numpy_of
-from sandbox.vault.chunks import ChunkContext, open_chunk, seal_chunk
+from sandbox.vault.chunks import ChunkContext, open_chunk, seal_chunk_into, sealed_length
 from sandbox.vault.columns import SYSTEM_COLUMNS, UNIT_COLUMN
+from sandbox.vault.room import Room
 
 CHUNK_ROWS = 1 << 20
 _SAMPLE_ROWS = 4_096
+_FIRST_ROWS = 64  # these alone show of most numbers that they have many values
 _VERY_FEW = 4
 _PAGE_ROWS = 1 << 20
+# What Parquet takes in at once, before it looks whether a page is full.
+_TEXTS_AT_ONCE = 1 << 10
+_NUMBERS_AT_ONCE = 1 << 16
 _DICTIONARY_BYTES = 1 << 23
 _WORTH_IT = 0.8
 _LZ4 = pa.Codec("lz4_raw")
+_HEAD_BYTES = 8
+# What a file takes beyond its values: a part of them where nothing compresses, and what Parquet itself says.
+_LENGTHENED = 64
+_FILE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +62,17 @@ def chunk_rows(rows: int, *, limit: int) -> tuple[int, ...]:
     return tuple(each + (number < more) for number in range(count))
 
 
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Where segments are sealed, one after the other: memory for a chunk's payload, and for a sealed object."""
+
+    payload: Room = field(default_factory=Room)
+    sealed: Room = field(default_factory=Room)
+
+
 def seal_segment(
-    suite: Suite, key: bytes, place: SegmentPlace, values: pa.Array, chunks: Sequence[int]
-) -> tuple[bytes, tuple[int, ...]]:
+    suite: Suite, key: bytes, place: SegmentPlace, values: pa.Array, chunks: Sequence[int], rooms: Rooms
+) -> tuple[memoryview, tuple[int, ...]]:
     """Return the sealed object of a column and the length of each chunk in it, in bytes.
 
     Args:
@@ -64,13 +81,18 @@ def seal_segment(
         place: where the column belongs.
         values: the column of the partition, in order.
         chunks: the rows of each chunk; together, `len(values)`.
+        rooms: memory to work in; the object lies there, until the rooms are used again.
     """
-    sealed, start = [], 0
+    lengths: list[int] = []
+    start = end = 0
     for number, rows in enumerate(chunks):
-        payload = _pad(encode_column(place.column, values.slice(start, rows)))
-        sealed.append(seal_chunk(suite, key, place.context(number, len(chunks), rows), payload))
-        start += rows
-    return b"".join(sealed), tuple(len(chunk) for chunk in sealed)
+        payload = _payload(place.column, values.slice(start, rows), rooms.payload)
+        length = sealed_length(suite, len(payload))
+        room = rooms.sealed.reach(end + length)[end:]
+        seal_chunk_into(suite, key, place.context(number, len(chunks), rows), payload, room)
+        lengths.append(length)
+        start, end = start + rows, end + length
+    return rooms.sealed.reach(end), tuple(lengths)
 
 
 def open_segment(
@@ -136,7 +158,14 @@ def value_type(arrow_type: pa.DataType) -> pa.DataType:
 
 
 def encode_column(column: str, values: pa.Array) -> pa.Buffer:
-    """Return the Parquet bytes of one column, encoded for its kind.
+    """Return the Parquet bytes of one column, encoded as `write_column` does it."""
+    sink = pa.BufferOutputStream()
+    write_column(column, values, sink)
+    return sink.getvalue()
+
+
+def write_column(column: str, values: pa.Array, sink: pa.NativeFile) -> None:
+    """Write the Parquet file of one column, encoded for its kind.
 
     Text of few values and numbers of very few get a dictionary.  Other numbers and dates are split into planes of
     bytes, of which lz4 drops the empty ones, or left as they are: a sample decides.  64-bit numbers that fit into 32
@@ -147,14 +176,14 @@ def encode_column(column: str, values: pa.Array) -> pa.Buffer:
     Args:
         column: its name.
         values: in the storage type, or text with a dictionary, or 64-bit numbers as 32-bit ones.
+        sink: where to.
     """
     own = column in SYSTEM_COLUMNS
     narrow = values if own else _narrowed(values)
     layout = _Layout() if column == UNIT_COLUMN else _choose_layout(narrow, own=own)
-    field = pa.field(column, narrow.type, nullable=bool(narrow.null_count))
-    sink = pa.BufferOutputStream()
+    schema = pa.schema([pa.field(column, narrow.type, nullable=bool(narrow.null_count))])
     pq.write_table(
-        pa.table([narrow], schema=pa.schema([field])),
+        pa.table([narrow], schema=schema),
         sink,
         row_group_size=max(1, len(narrow)),
         use_dictionary=layout.dictionary,
@@ -164,8 +193,8 @@ def encode_column(column: str, values: pa.Array) -> pa.Buffer:
         write_statistics=False,
         store_schema=False,
         max_rows_per_page=_PAGE_ROWS,
+        write_batch_size=_TEXTS_AT_ONCE if pa.types.is_string(value_type(narrow.type)) else _NUMBERS_AT_ONCE,
     )
-    return sink.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +244,9 @@ def _has_few_values(values: pa.Array) -> bool:
     if pa.types.is_dictionary(values.type):
         return True
     sample = values.slice(0, _SAMPLE_ROWS)
-    is_text = not (pa.types.is_integer(values.type) or pa.types.is_date32(values.type))
-    return bool(pc.count_distinct(sample).as_py() <= (max(_VERY_FEW, len(sample) // 8) if is_text else _VERY_FEW))
+    if pa.types.is_integer(values.type) or pa.types.is_date32(values.type):
+        return all(pc.count_distinct(each).as_py() <= _VERY_FEW for each in (sample.slice(0, _FIRST_ROWS), sample))
+    return bool(pc.count_distinct(sample).as_py() <= max(_VERY_FEW, len(sample) // 8))
 
 
 def _is_as_expected(values: pa.Array, expected: pa.DataType) -> bool:
@@ -241,9 +271,23 @@ def padded_length(length: int) -> int:
     return (length + mask) & ~mask
 
 
-def _pad(parquet: pa.Buffer) -> bytes:
-    head, length = struct.pack(">Q", len(parquet)), len(parquet) + 8
-    return b"".join((head, memoryview(parquet), bytes(padded_length(length) - length)))
+def _payload(column: str, values: pa.Array, room: Room) -> memoryview:
+    """Return a chunk's payload: the length of the file, the file, zero bytes."""
+    enough = values.nbytes + values.nbytes // _LENGTHENED + _FILE_BYTES
+    try:
+        sink = pa.FixedSizeBufferWriter(pa.py_buffer(room.reach(_HEAD_BYTES + enough)[_HEAD_BYTES:]))
+        write_column(column, values, sink)
+        length = sink.tell()
+    except (OSError, pa.ArrowException):
+        # Hardly ever is a file longer than that; whatever else is wrong comes up again.
+        file = encode_column(column, values)
+        length = len(file)
+        room.reach(_HEAD_BYTES + length)[_HEAD_BYTES:] = memoryview(file).cast("B")
+    used = _HEAD_BYTES + length
+    payload = room.reach(padded_length(used))
+    payload[:_HEAD_BYTES] = struct.pack(">Q", length)
+    payload[used:] = bytes(len(payload) - used)
+    return payload
 
 
 def _decode_column(payload: bytes, column: str, *, dictionaries: bool) -> pa.ChunkedArray | None:

@@ -24,7 +24,7 @@ from sandbox.errors import SealBrokenError
 from sandbox.model.description import DatasetDescription
 from sandbox.vault.arrays import arrow_of, numpy_of
 from sandbox.vault.blobs import storage_error
-from sandbox.vault.lanes import Packing, Rows
+from sandbox.vault.lanes import Packing, Rows, Words
 from sandbox.vault.placing import Hashes, UnitHash, bucket_of
 
 FINE_BUCKETS = 256
@@ -42,8 +42,11 @@ class _Run:
 
     def bucket(self, number: int) -> Rows:
         """Return the rows of one bucket, without a copy."""
-        start, stop = self.starts[number], self.starts[number + 1]
-        return self.rows.slice(start, stop) if self.rows.beside else Rows(self.rows.words[start:stop])
+        return self.rows.slice(self.starts[number], self.starts[number + 1])
+
+    def words(self, number: int) -> Words:
+        """Return the packed words of one bucket, without a copy."""
+        return self.rows.words[self.starts[number] : self.starts[number + 1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class RowBuffer:
         self._fresh_bytes = 0
         self._runs: list[_Run] = []
         self._held_bytes = 0
+        self._counts = np.zeros(buckets, dtype=np.int64)
         self._pieces: list[list[_Piece]] = [[] for _ in range(buckets)]
         self._sealed_count = 0
         self._file: IO[bytes] | None = None
@@ -123,14 +127,18 @@ class RowBuffer:
 
     def count(self, number: int) -> int:
         """Return how many rows a bucket has."""
-        in_memory = sum(run.starts[number + 1] - run.starts[number] for run in self._runs)
-        return in_memory + sum(piece.rows for piece in self._pieces[number])
+        return int(self._counts[number])
 
     def bucket(self, number: int) -> Rows:
         """Return the rows of one bucket, from the disk and from memory."""
         parts = [self._read(number, piece) for piece in self._pieces[number]]
-        parts += [run.bucket(number) for run in self._runs]
-        return self.packing.join(parts)
+        return self.packing.join([*parts, self._held(number)])
+
+    def _held(self, number: int) -> Rows:
+        """Return the rows of one bucket from memory."""
+        if any(run.rows.beside for run in self._runs):
+            return self.packing.join([run.bucket(number) for run in self._runs])
+        return self.packing.join_words([run.words(number) for run in self._runs])
 
     def close(self) -> None:
         """Drop the rows, the file and its key."""
@@ -139,6 +147,7 @@ class RowBuffer:
         self._file, self._key = None, b""
         self._fresh.clear()
         self._runs.clear()
+        self._counts[:] = 0
         self._pieces = [[] for _ in range(self._buckets)]
 
     def _add(self, batch: pa.RecordBatch) -> None:
@@ -162,11 +171,10 @@ class RowBuffer:
         buckets = bucket_of(hashes, self._buckets)
         self._fresh.clear()
         self._fresh_rows = self._fresh_bytes = 0
-        # A radix sort, of one byte where there are few buckets.
-        narrow = buckets.astype(np.uint8) if self._buckets <= FINE_BUCKETS else buckets
-        starts = np.zeros(self._buckets + 1, dtype=np.int64)
-        np.cumsum(np.bincount(buckets, minlength=self._buckets), out=starts[1:])
-        run = _Run(rows.take(np.argsort(narrow, kind="stable")), starts.tolist())
+        counts = np.bincount(buckets, minlength=self._buckets)
+        self._counts += counts
+        starts = [0, *np.cumsum(counts).tolist()]
+        run = _Run(rows.take(np.argsort(buckets, kind="stable")), starts)
         self._runs.append(run)
         self._held_bytes += run.rows.bytes
 
@@ -176,7 +184,7 @@ class RowBuffer:
                 # Closed in close(): the file lives as long as this object.
                 self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
             for bucket in range(self._buckets):
-                rows = self.packing.join([run.bucket(bucket) for run in self._runs])
+                rows = self._held(bucket)
                 if len(rows):
                     self._write(self._file, bucket, rows)
         except OSError as error:

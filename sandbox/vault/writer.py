@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +31,12 @@ from sandbox.vault.columns import (
     RANK_COLUMN,
     SYSTEM_COLUMNS,
     UNIT_COLUMN,
+    BatchCheck,
     batch_schema,
-    check_batch,
     check_row_count,
     type_name,
 )
 from sandbox.vault.keyring import SIDES, Keyring, SnapshotKey
-from sandbox.vault.lanes import Unpacked
 from sandbox.vault.manifest import (
     MAX_PARTITIONS,
     UNSIGNED,
@@ -48,11 +48,12 @@ from sandbox.vault.manifest import (
     seal_facts,
     sign_manifest,
 )
-from sandbox.vault.placing import UnitHash, order_and_rank
-from sandbox.vault.segment import CHUNK_ROWS, SegmentPlace, chunk_rows, seal_segment
+from sandbox.vault.placing import UnitHash, order_and_rank, ranking_generator
+from sandbox.vault.segment import CHUNK_ROWS, Rooms, SegmentPlace, chunk_rows, seal_segment
 from sandbox.vault.spill import FINE_BUCKETS, LIMIT_BYTES, RowBuffer
 from sandbox.vault.unit_keys import ensure_unit_keys
 from sandbox.vault.unit_rows import UnitRowLimits
+from sandbox.vault.unpacked import Unpacked
 
 PARTITION_ROWS = 1 << 20
 MIN_PARTITIONS = 4
@@ -95,6 +96,8 @@ class _Draft:
 
     request: SealRequest
     key: SnapshotKey
+    generator: np.random.Generator = field(default_factory=lambda: ranking_generator(random_bytes(32)))
+    rooms: Rooms = field(default_factory=Rooms)
     objects: list[SealedObject] = field(default_factory=list)
     facts: list[PartitionFacts] = field(default_factory=list)
 
@@ -129,10 +132,10 @@ class SnapshotWriter:
         hashing = UnitHash(keys.partition, suite_of(SuiteName.GM))
         buckets = request.partitions or FINE_BUCKETS
         limit, unit_rows = request.limit_bytes, UnitRowLimits(request.description)
-        description = request.description
+        description, check = request.description, BatchCheck(request.description)
         with RowBuffer(suite, self._directory, hashing, description, buckets=buckets, limit_bytes=limit) as rows:
             for batch in batches:
-                check_batch(request.description, batch)
+                check.check(batch)
                 check_row_count(request.description, rows.rows + batch.num_rows)
                 unit_rows.add(batch)
                 rows.add(batch)
@@ -171,8 +174,8 @@ class SnapshotWriter:
         packing = rows.packing
         for bucket in buckets:
             found = rows.bucket(bucket)
-            order, ranks = order_and_rank(packing.units(found), packing.hashes(found), random_bytes(32))
-            unpacked.put(found, order, ranks)
+            _, ranks = order_and_rank(packing.hashes(found), draft.generator, partial(unpacked.put, found))
+            unpacked.keep(ranks)
         chunks = chunk_rows(len(unpacked.ranks), limit=draft.request.chunk_rows)
         lengths = [
             self._write_object(draft, partition, UNIT_COLUMN, arrow_of(unpacked.units), chunks),
@@ -189,7 +192,7 @@ class SnapshotWriter:
         suite, dataset = draft.key.suite, draft.request.description.dataset
         object_id, secret = random_bytes(16).hex(), random_bytes(suite.key_bytes)
         place = SegmentPlace(dataset, draft.key.snapshot, partition, column)
-        raw, lengths = seal_segment(suite, secret, place, values, chunks)
+        raw, lengths = seal_segment(suite, secret, place, values, chunks, draft.rooms)
         digest = digest_by(suite, raw)
         wrapped = draft.key.wrap_object(object_id, column, secret)
         sealed = SealedObject(partition, column, object_id, len(raw), digest, wrapped)

@@ -10,7 +10,7 @@ import pytest
 from sandbox.errors import InputError
 from sandbox.model.unit import OtherUnit
 from sandbox.vault import unit_rows
-from sandbox.vault.columns import batch_schema, check_batch
+from sandbox.vault.columns import BatchCheck, batch_schema
 from sandbox.vault.unit_rows import UnitRowLimits
 
 KINDS = (OtherUnit("person", "person_id", "自然人", 3), OtherUnit("vehicle-day", "plate", "车日", 2))
@@ -80,8 +80,8 @@ def test_a_batch_carries_the_tokens_of_every_kind_and_none_is_missing(tools: Sim
     arrays = [pa.array([None], field.type) for field in schema]
     arrays[0] = pa.array([1], pa.int64())
     with pytest.raises(InputError, match="a value of the column `_unit_person` is missing") as caught:
-        check_batch(description, pa.RecordBatch.from_arrays(arrays, schema=schema))
+        BatchCheck(description).check(pa.RecordBatch.from_arrays(arrays, schema=schema))
     assert caught.value.code == "input.batch.null"
     with pytest.raises(InputError) as caught:
-        check_batch(description, pa.RecordBatch.from_arrays(arrays[:1], schema=pa.schema([schema.field(0)])))
+        BatchCheck(description).check(pa.RecordBatch.from_arrays(arrays[:1], schema=pa.schema([schema.field(0)])))
     assert caught.value.code == "input.batch.schema"

@@ -13,8 +13,9 @@ from sandbox.crypto.keys import PrivateKey
 from sandbox.model.description import ColumnKind
 from sandbox.model.keys import SuiteName
 from sandbox.vault.columns import batch_schema, type_for
-from sandbox.vault.lanes import Packing, Unpacked
+from sandbox.vault.lanes import Packing
 from sandbox.vault.store import Vault
+from sandbox.vault.unpacked import Unpacked
 
 Trip = Callable[..., tuple[Packing, pa.Array]]
 
@@ -35,7 +36,9 @@ def there_and_back(tools: SimpleNamespace) -> Trip:
         unpacked = Unpacked(packing, len(values) + 1, len(values) + 1)
         for _ in range(2):  # it serves for one partition after the other
             unpacked.clear()
-            unpacked.put(rows, order, np.ones(len(values), np.int32))
+            assert unpacked.put(rows, order[::-1].copy()).tolist() == list(range(len(values)))
+            assert unpacked.put(rows, order).tolist() == list(range(len(values)))[::-1]
+            unpacked.keep(np.ones(len(values), np.int32))
         assert unpacked.units.tolist() == list(range(len(values)))[::-1]
         found = unpacked.column(0)
         assert found.cast(array.type).to_pylist() == packing.values(backwards, 0).to_pylist() == values[::-1]
@@ -90,9 +93,9 @@ def test_a_bound_between_two_counts_of_the_resolution_is_rounded_outward(tools: 
     cents = tools.column("c", ColumnKind.DECIMAL, lower=0, upper=1)
     odd = tools.describe(replace(cents, upper=Fraction(2559, 1000)))
     lane = Packing(odd).lanes[0]
-    room = np.empty(2, lane.code_type)
-    assert lane.narrow(pa.array([256, 0]), room)
-    assert lane.widen(room).to_pylist() == [256, 0]
+    codes = lane.narrow(pa.array([256, 0]))
+    assert codes is not None
+    assert lane.widen(codes.astype(lane.code_type)).to_pylist() == [256, 0]
 
 
 @pytest.mark.parametrize("limit_bytes", [200_000, 1 << 30])

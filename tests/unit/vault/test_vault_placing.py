@@ -6,7 +6,9 @@ from Crypto.Cipher import AES
 
 from sandbox.crypto.suites import suite
 from sandbox.model.keys import SuiteName
-from sandbox.vault.placing import UnitHash, bucket_of, order_and_rank
+from sandbox.vault import placing
+from sandbox.vault.placing import UnitHash, bucket_of, ranking_generator
+from sandbox.vault.placing import order_and_rank as place_rows
 
 SEED = b"\x07" * 32
 
@@ -48,6 +50,19 @@ def test_fine_buckets_gather_into_partitions(units: np.ndarray, hashing: UnitHas
         assert np.array_equal(bucket_of(hashes, 256) // (256 // partitions), bucket_of(hashes, partitions))
 
 
+def order_and_rank(units: np.ndarray, hashes: np.ndarray, seed: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Return order and ranks of rows in memory; the order that was asked for last is the one that holds."""
+    asked = []
+
+    def units_in(order: np.ndarray) -> np.ndarray:
+        asked.append(order.copy())
+        return units[order]
+
+    order, ranks = place_rows(hashes, ranking_generator(seed), units_in)
+    assert np.array_equal(asked[-1], order)
+    return order, ranks
+
+
 def _check_placed(units: np.ndarray, order: np.ndarray, rank: np.ndarray) -> None:
     assert np.array_equal(np.sort(order), np.arange(len(units)))
     stored = units[order]
@@ -67,6 +82,32 @@ def test_units_that_share_a_hash_are_parted(units: np.ndarray) -> None:
     rows = np.random.default_rng(4).choice(units[:50], size=1000)
     _check_placed(rows, *order_and_rank(rows, np.zeros(1000, np.uint64), SEED))
     _check_placed(rows, *order_and_rank(rows, (rows % 3).astype(np.uint64), SEED))
+
+
+def test_units_that_share_a_hash_with_few_others_are_parted_and_the_rest_stay(units: np.ndarray) -> None:
+    """Two of fifty units share a hash: parting them moves no row of the others."""
+    rows = np.random.default_rng(4).choice(units[:50], size=1000)
+    numbers = np.unique(rows, return_inverse=True)[1].astype(np.uint64)
+    shared = np.where(numbers == 49, np.uint64(20), numbers)
+    order, rank = order_and_rank(rows, shared, SEED)
+    _check_placed(rows, order, rank)
+    apart, _ = order_and_rank(rows, numbers, SEED)
+    others = ~np.isin(numbers, [20, 49])
+    assert np.array_equal(order[others[order]], apart[others[apart]])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 1000, 100_000])
+def test_sort_keys_have_one_order_as_numbers_of_either_kind(rows: int) -> None:
+    hashes = np.random.default_rng(9).integers(0, 2**64, rows, dtype=np.uint64)
+    hashes[0], hashes[-1] = 0, 2**64 - 1
+    for each in (hashes, hashes.view(np.uint32)[::2]):
+        keys = placing._sort_keys(each, max(1, (rows - 1).bit_length()), ranking_generator(SEED))
+        assert np.array_equal((keys >> np.uint64(32)) & np.uint64(2**29 - 1), hashes & np.uint64(2**29 - 1))
+        assert np.array_equal(np.sort(keys & np.uint64(2 ** max(1, (rows - 1).bit_length()) - 1)), np.arange(rows))
+        as_floats = keys.view(np.float64)
+        assert np.isfinite(as_floats).all()
+        assert (as_floats >= np.finfo(np.float64).tiny).all(), "a key is zero, negative or subnormal"
+        assert np.array_equal(np.sort(as_floats).view(np.uint64), np.sort(keys))
 
 
 def test_no_rows_have_no_order() -> None:

@@ -12,6 +12,7 @@ from sandbox.errors import SealBrokenError
 from sandbox.model.keys import SuiteName
 from sandbox.vault.chunks import BLOCK_BYTES, ChunkContext, open_chunk, seal_chunk
 from sandbox.vault.segment import (
+    Rooms,
     SegmentPlace,
     chunk_rows,
     encode_column,
@@ -51,10 +52,30 @@ COLUMNS = [
 def test_a_column_comes_back(suite_name: SuiteName, values: pa.Array, limit: int) -> None:
     rows = chunk_rows(len(values), limit=limit)
     chosen = suite(suite_name)
-    raw, lengths = seal_segment(chosen, b"k" * chosen.key_bytes, PLACE, values, rows)
+    raw, lengths = seal_segment(chosen, b"k" * chosen.key_bytes, PLACE, values, rows, Rooms())
     assert sum(lengths) == len(raw)
     column = _open(suite_name, raw, rows, lengths, values.type)
     assert column.combine_chunks().equals(values)
+
+
+@pytest.mark.parametrize("file_bytes", [-100_000, 1 << 16], ids=["a room that is too small", "room enough"])
+def test_segments_in_the_same_rooms_leave_nothing_of_each_other(
+    suite_name: SuiteName, file_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandbox.vault.segment._FILE_BYTES", file_bytes)
+    chosen, rooms = suite(suite_name), Rooms()
+    key = b"k" * chosen.key_bytes
+    for values in (pa.array(["x" * 40_000, "y" * 9_000]), pa.array([1, 2, 3]), *COLUMNS):
+        rows = chunk_rows(len(values), limit=2)
+        sealed, lengths = seal_segment(chosen, key, PLACE, values, rows, rooms)
+        assert _open(suite_name, bytes(sealed), rows, lengths, values.type).combine_chunks().equals(values)
+        start = 0
+        for number, (each, length) in enumerate(zip(rows, lengths, strict=True)):
+            context = PLACE.context(number, len(rows), each)
+            payload = open_chunk(chosen, key, context, sealed[start : start + length], name="objects/x")
+            used = 8 + int.from_bytes(payload[:8], "big")
+            assert payload[used:] == bytes(padded_length(used) - used)
+            start += length
 
 
 @pytest.mark.parametrize(
@@ -100,7 +121,7 @@ def test_only_a_column_with_missing_values_stores_levels(values: pa.Array) -> No
 def test_only_64_bit_numbers_may_be_stored_in_32_bits(suite_name: SuiteName) -> None:
     chosen, rows = suite(suite_name), (3,)
     key = b"k" * chosen.key_bytes
-    raw, lengths = seal_segment(chosen, key, PLACE, pa.array([1, None, -(2**31)], pa.int32()), rows)
+    raw, lengths = seal_segment(chosen, key, PLACE, pa.array([1, None, -(2**31)], pa.int32()), rows, Rooms())
     assert _open(suite_name, raw, rows, lengths, pa.int64()).to_pylist() == [1, None, -(2**31)]
     with pytest.raises(SealBrokenError) as caught:
         _open(suite_name, raw, rows, lengths, pa.date32())
@@ -214,7 +235,8 @@ def test_blocks_cannot_be_dropped_swapped_or_added(suite_name: SuiteName) -> Non
 @pytest.mark.parametrize("change", [b"extended", None])
 def test_a_segment_of_another_length_is_refused(suite_name: SuiteName, change: bytes | None) -> None:
     chosen = suite(suite_name)
-    raw, lengths = seal_segment(chosen, b"k" * chosen.key_bytes, PLACE, pa.array([1, 2, 3]), (2, 1))
+    sealed, lengths = seal_segment(chosen, b"k" * chosen.key_bytes, PLACE, pa.array([1, 2, 3]), (2, 1), Rooms())
+    raw = bytes(sealed)
     changed = raw + change if change else raw[:-1]
     with pytest.raises(SealBrokenError, match=f"is {len(changed)} bytes long, expected {len(raw)}") as caught:
         _open(suite_name, changed, (2, 1), lengths, pa.int64())
