@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from sandbox.errors import FileFormatError
+
 FIRST_ROWS = 10
 """How many row numbers are kept for each reason."""
 
@@ -104,3 +106,12 @@ class QualityReport:
             "clamped": dict(self.clamped),
             "nulls": dict(self.nulls),
         }
+
+
+def no_rows() -> FileFormatError:
+    """Return the error of a source of which no row is left to seal."""
+    return FileFormatError(
+        "no row is left to seal",
+        hint="the file has none, or the exclusion rules and broken rows took them all; compare the rules with the file",
+        code="input.file.no_rows",
+    )

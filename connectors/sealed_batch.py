@@ -27,6 +27,7 @@ import pyarrow as pa
 from cryptography.hazmat.primitives import hashes
 
 from connectors.protocol import Source, storage_schema
+from connectors.quality import no_rows
 from sandbox.crypto.entropy import random_bytes
 from sandbox.crypto.envelope import open_sealed, seal_to
 from sandbox.crypto.keys import PrivateKey
@@ -90,7 +91,7 @@ def seal_batch(
     Raises:
         InputError: the recipient is no vault, or the signer no department (`input.sealed_batch.recipient`,
             `.unknown_signer`).
-        FileFormatError: the source refused; nothing is left.
+        FileFormatError: the source refused, or no row is left to seal (`input.file.no_rows`); nothing is left.
     """
     if recipient.role is not Role.SANDBOX:
         raise _refused("recipient", f"`{recipient.name}` is not a vault's key")
@@ -100,6 +101,8 @@ def seal_batch(
     try:
         with temporary.open("xb") as file:
             digest = _write(file, source, description, recipient, department, token_key, at)
+            if source.report().rows_sealed == 0:
+                raise no_rows()
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(out)

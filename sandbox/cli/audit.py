@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from sandbox.cli.session import console, passphrase_for, print_json, session, told
+from sandbox.cli.tables import Table
 from sandbox.errors import FileFormatError, InputError, KeyUnavailableError
 from sandbox.model.digest import short
 from sandbox.model.keys import PublicKey

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from connectors.quality import QualityReport
 from sandbox.cli.session import console, own_key, passphrase_for, print_json, session, told
+from sandbox.cli.tables import Table
 from sandbox.errors import FileFormatError, InputError
 from sandbox.model.agreement import SIGNING_CONTEXT, Agreement, SignedAgreement
 from sandbox.model.canonical import canonical_bytes, parse_canonical
@@ -47,8 +47,7 @@ def ingest(
     from sandbox.service.config import Layout, StateConfig
 
     described = load_description(read_text(description), description.name)
-    if not source.is_file():
-        raise FileFormatError(f"source file `{source}` is not there", hint="check the path", code="input.file.missing")
+    check_source(source)
     chosen = suite or StateConfig.read(Layout(session.state)).suite
     reports: list[Any] = []
     columns = (
@@ -83,6 +82,16 @@ def ingest(
         f"sealed [bold]{described.label_en} {described.label_zh}[/] as snapshot {short(sealed.snapshot)}, "
         f"suite {chosen.value}"
     )
+
+
+def check_source(source: Path) -> None:
+    """Refuse a source that is no file, before anybody types a passphrase."""
+    if source.is_dir():
+        raise FileFormatError(
+            f"source `{source}` is a directory", hint="name one CSV file, or a .zip with one", code="input.file.missing"
+        )
+    if not source.is_file():
+        raise FileFormatError(f"source file `{source}` is not there", hint="check the path", code="input.file.missing")
 
 
 def quality_table(described: DatasetDescription, report: QualityReport) -> Table:

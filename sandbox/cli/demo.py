@@ -14,9 +14,9 @@ import typer
 from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from sandbox.cli.session import console, session, told
+from sandbox.cli.tables import Table
 from sandbox.errors import ReplayMismatchError, SaggarError, StateUnsafeError
 from sandbox.model.agreement import Agreement
 from sandbox.model.digest import short

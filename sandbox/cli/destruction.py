@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from sandbox.cli.audit import read_trust, verify
 from sandbox.cli.custody import YesOption, confirm, new_file, opened_keys, read_file, registered_as
 from sandbox.cli.session import console, new_passphrase, passphrase_for, print_json, session, told
+from sandbox.cli.tables import Table
 from sandbox.model.digest import short
 from sandbox.model.keys import Role
 

@@ -6,9 +6,9 @@ from contextlib import closing
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from sandbox.cli.session import console, print_json, session, told
+from sandbox.cli.tables import Table
 
 
 def add_to(app: typer.Typer) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from sandbox.cli.asking import Asking, asking, of_the_log
 from sandbox.cli.datasets import read_text
 from sandbox.cli.session import console, print_json, session, told
+from sandbox.cli.tables import Table
 from sandbox.cli.work import JsonOption, operator_of
 from sandbox.errors import InputError
 from sandbox.model.load_job import JobFile

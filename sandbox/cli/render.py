@@ -5,9 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
+from sandbox.cli.tables import Table
 from sandbox.jobs.quoting import AccountLine, JobQuote
 from sandbox.model.blocks_question import BlockStatistic
 from sandbox.model.exact import decimal_text, format_exact

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from sandbox.cli import custody
 from sandbox.cli.session import console, passphrase_for, print_json, session, told
+from sandbox.cli.tables import Table
 from sandbox.crypto.keyfile import lock_key
 from sandbox.crypto.keys import generate_key
 from sandbox.crypto.named_file import public_of

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from sandbox.cli.custody import open_key, read_file, registered
-from sandbox.cli.datasets import quality_table, read_text
+from sandbox.cli.datasets import check_source, quality_table, read_text
 from sandbox.cli.session import console, passphrase_for, print_json, session, told
 from sandbox.cli.setup import read_public_file
-from sandbox.errors import FileFormatError, InputError
+from sandbox.errors import InputError
 from sandbox.model.canonical import canonical_bytes
 from sandbox.model.digest import short
 from sandbox.model.keys import SuiteName
@@ -52,8 +52,7 @@ def seal_source(
     from sandbox.service.clock import SystemClock
 
     described = load_description(read_text(description), description.name)
-    if not source.is_file():
-        raise FileFormatError(f"source file `{source}` is not there", hint="check the path", code="input.file.missing")
+    check_source(source)
     vault = read_public_file(to)
     department = open_key(as_key)
     if len(token_key) != len(described.unit_kinds):

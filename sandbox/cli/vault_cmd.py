@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from sandbox.cli.session import console, passphrase_for, print_json, session, told
+from sandbox.cli.tables import Table
 from sandbox.model.digest import short
 
 vault = typer.Typer(
@@ -57,7 +57,7 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     if report.faults:
         table = Table(title="broken 损坏", title_justify="left")
         for heading in ("object 对象", "what 情况"):
-            table.add_column(heading, overflow="fold")
+            table.add_column(heading)
         for fault in report.faults:
             table.add_row(fault.object, f"{fault.message} ({fault.code})")
         console.print(table)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from sandbox.cli.asking import Asking, asking, of_the_log
 from sandbox.cli.session import console, own_key, passphrase_for, print_json, session, told
+from sandbox.cli.tables import Table
 from sandbox.crypto.entropy import random_bytes
 from sandbox.errors import InputError
 from sandbox.model.digest import short

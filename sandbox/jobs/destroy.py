@@ -8,9 +8,10 @@ from typing import Any
 
 from sandbox.crypto.entropy import random_bytes
 from sandbox.crypto.keys import PrivateKey
-from sandbox.errors import InputError, PolicyError, SnapshotNotFoundError
+from sandbox.errors import InputError, PolicyError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.publishing import publish, receipt_for
+from sandbox.jobs.registry import destroyed_before
 from sandbox.ledger.account import DatasetFacts, State
 from sandbox.ledger.destruction import (
     CERTIFICATE_CONTEXT,
@@ -189,7 +190,7 @@ def find_snapshots(state: State, what: str) -> tuple[DatasetFacts, list[Digest]]
         left = [snapshot for snapshot, _ in dataset.snapshots if dataset.certificate_of(snapshot) is None]
         if left:
             return dataset, left
-        raise _gone(dataset, dataset.snapshot)
+        raise destroyed_before(dataset, dataset.snapshot)
     prefix = what.partition(":")[2] or what
     found = [
         (dataset, snapshot)
@@ -204,7 +205,7 @@ def find_snapshots(state: State, what: str) -> tuple[DatasetFacts, list[Digest]]
             code="input.unknown_snapshot",
         )
     if found[0][0].certificate_of(found[0][1]) is not None:
-        raise _gone(*found[0])
+        raise destroyed_before(*found[0])
     return found[0][0], [found[0][1]]
 
 
@@ -290,15 +291,6 @@ def _remaining(engine: Engine, dataset: DatasetFacts, destroyed: Sequence[Destro
         remaining.append(f"{len(other)} other snapshots of `{dataset.dataset}`, which may hold the same rows")
     remaining.append("the department's own source files")
     return remaining
-
-
-def _gone(dataset: DatasetFacts, snapshot: Digest) -> SnapshotNotFoundError:
-    return SnapshotNotFoundError(
-        f"snapshot `{short(snapshot)}` of `{dataset.dataset}` was destroyed",
-        hint=f"its certificate is document `{dataset.certificate_of(snapshot)}`, which `saggar export` writes out too",
-        code="vault.snapshot_not_found.destroyed",
-        certificate=dataset.certificate_of(snapshot),
-    )
 
 
 def _may_not(why: str) -> PolicyError:

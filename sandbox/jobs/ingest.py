@@ -9,10 +9,12 @@ from itertools import chain
 
 import pyarrow as pa
 
+from connectors.quality import no_rows
 from sandbox.compute.sealed import SealedTables
 from sandbox.errors import InputError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.publishing import publish
+from sandbox.jobs.registry import destroyed_before
 from sandbox.ledger.account import DatasetFacts
 from sandbox.model.canonical import canonical_bytes
 from sandbox.model.description import DatasetDescription
@@ -58,6 +60,9 @@ def ingest(
         batch: of a batch that was sealed at the source, its digest and the key id of the department that signed it.
         progress: called with rows sealed so far.
 
+    Raises:
+        FileFormatError: no row is left to seal (`input.file.no_rows`): the current snapshot would give way to nothing.
+
     Privacy:
         The profile costs `PROFILE_SHARE` of the dataset's own budget, once a snapshot.
     """
@@ -68,7 +73,7 @@ def ingest(
         batches = chain(_rows_so_far(engine, description, known), batches)
     manifest = engine.vault.seal(
         description,
-        batches,
+        _some_rows(batches),
         suite=suite,
         signer=engine.key,
         owner=owner,
@@ -97,6 +102,16 @@ def ingest(
     return Ingested(description.dataset, snapshot)
 
 
+def _some_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield the batches, or refuse a source that has no row."""
+    found = False
+    for batch in batches:
+        found = found or batch.num_rows > 0
+        yield batch
+    if not found:
+        raise no_rows()
+
+
 def _check_names(engine: Engine, description: DatasetDescription, owner: str) -> None:
     """Raise unless the owner is a registered department and the table's name is free or this dataset's own."""
     if owner not in {key.name for key in engine.trusted(Role.DEPARTMENT)}:
@@ -121,6 +136,8 @@ def _rows_so_far(
     if known is None:
         return iter(())
     snapshot, described = known.snapshots[-1]
+    if known.certificate_of(snapshot) is not None:
+        raise destroyed_before(known, snapshot)
     if described != description.digest():
         raise InputError(
             f"rows cannot be appended to `{description.dataset}` under another description than its own",

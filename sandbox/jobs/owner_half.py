@@ -18,7 +18,7 @@ from sandbox.crypto.signing import sign, verify_signature
 from sandbox.crypto.suites import suite
 from sandbox.errors import InputError, SaggarError, VaultError
 from sandbox.jobs.engine import Engine
-from sandbox.jobs.registry import snapshot_of
+from sandbox.jobs.registry import destroyed_before, snapshot_of
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.digest import Digest, parse_digest
 from sandbox.model.keys import Role, Signature, decode_base64
@@ -92,6 +92,9 @@ def open_half(engine: Engine, raw: bytes, key: PrivateKey) -> OwnerHalf:
         raise _refused("is damaged, or was not made by this vault") from error
     if kind != "saggar.owner_half" or owner != key.public.key_id:
         raise _refused(f"is not one of `{key.public.name}`")
+    for dataset in engine.state().datasets.values():
+        if dataset.certificate_of(snapshot) is not None:
+            raise destroyed_before(dataset, snapshot)
     manifest = engine.vault.manifest(snapshot, engine.trusted(Role.SANDBOX))
     try:
         half = open_sealed(key, sealed, _context(snapshot))

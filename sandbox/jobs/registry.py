@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sandbox.errors import JobError, PolicyError, SnapshotNotFoundError
 from sandbox.jobs.engine import Records
+from sandbox.ledger.account import DatasetFacts
 from sandbox.model.agreement import SignedAgreement
 from sandbox.model.canonical import parse_canonical
 from sandbox.model.description import DatasetDescription
@@ -47,6 +48,16 @@ def snapshot_of(records: Records, dataset: str) -> Digest:
             certificate=certificate,
         )
     return known.snapshot
+
+
+def destroyed_before(dataset: DatasetFacts, snapshot: Digest) -> SnapshotNotFoundError:
+    """Return the error of a snapshot whose certificate of destruction stands in the log."""
+    return SnapshotNotFoundError(
+        f"snapshot `{short(snapshot)}` of `{dataset.dataset}` was destroyed",
+        hint=f"its certificate is document `{dataset.certificate_of(snapshot)}`, which `saggar export` writes out too",
+        code="vault.snapshot_not_found.destroyed",
+        certificate=dataset.certificate_of(snapshot),
+    )
 
 
 def agreement_of(records: Records, name: str) -> SignedAgreement:

@@ -77,7 +77,7 @@ def initialise(
         StorageError: the object store cannot be reached, or refuses.
     """
     layout = Layout(directory)
-    if directory.exists() and any(directory.iterdir()):
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise StateUnsafeError(
             f"`{directory}` is not empty",
             hint="name a new directory; a state directory is never made over",

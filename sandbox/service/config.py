@@ -199,11 +199,17 @@ class StateConfig:
                 return base
             objects = None if record["objects"] is None else ObjectsConfig(**record["objects"])
             return replace(base, second_factor=record["second_factor"], objects=objects)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise StateUnsafeError(
                 f"`{layout.root}` is not a saggar state directory",
                 hint="make one with `saggar --state DIR init`, or name yours with `--state` or SAGGAR_STATE",
                 code="ledger.state.not_initialised",
+            ) from error
+        except PermissionError as error:
+            raise StateUnsafeError(
+                f"`{layout.root}` may not be read by you",
+                hint="run saggar as the account that made it, or have its owner let you in",
+                code="ledger.state.permissions",
             ) from error
         except (CanonicalError, KeyError, ValueError, TypeError) as error:
             raise StateUnsafeError(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sandbox.crypto.entropy import random_bytes
 from sandbox.errors import InputError, StorageError
 from sandbox.service.config import Layout, ObjectsConfig
 from sandbox.vault.blobs import BlobStore, LocalBlobStore
@@ -68,7 +69,9 @@ def blobs_of(chosen: ObjectsConfig | None, layout: Layout) -> BlobStore:
 
 
 def check_store(blobs: BlobStore) -> None:
-    """Refuse a store that holds a vault's manifests already, cannot be reached, or does not let this user list it.
+    """Refuse a store that holds a vault's manifests already, or where this user cannot list, write, read and delete.
+
+    A bucket that is not there lists like an empty one; only writing tells.
 
     Raises:
         StorageError: `vault.storage.exists`, or what the store says.
@@ -78,6 +81,16 @@ def check_store(blobs: BlobStore) -> None:
             "there are sealed snapshots at this place already",
             hint="choose another prefix; one vault's objects are never mixed with another's",
             code="vault.storage.exists",
+        )
+    name, tried = f"probe-{random_bytes(16).hex()}", random_bytes(64)
+    blobs.put(name, tried)
+    read = blobs.get(name)
+    blobs.delete(name)
+    if read != tried or blobs.exists(name):
+        raise StorageError(
+            "the object store does not give back what it was given, or does not let go of it",
+            hint="use a store that reads what was written, without retention rules below the prefix",
+            code="vault.storage.io",
         )
 
 

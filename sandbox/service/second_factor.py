@@ -48,13 +48,13 @@ def check_place(layout: Layout, path: Path) -> Path:
         InputError: it lies inside the state directory, or something is there already (`input.second_factor`).
     """
     whole, root = path.expanduser().resolve(), layout.root.resolve()
-    _check_medium(whole)
     if whole.is_relative_to(root):
         raise InputError(
             "the second factor would lie inside the state directory, and in every backup of it",
             hint="name a file on another medium, which is never backed up together with the state directory",
             code="input.second_factor",
         )
+    _check_medium(whole)
     if whole.exists():
         raise InputError(
             f"there is a file at `{whole}` already",

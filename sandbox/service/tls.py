@@ -7,8 +7,10 @@ certificate: exactly that one is accepted, whatever authorities the machine trus
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,11 +21,13 @@ from typing import Any, Self
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 
-from sandbox.errors import AuthenticationError, UnavailableError
+from sandbox.errors import AuthenticationError, InputError, UnavailableError
 from sandbox.model.keys import SuiteName
 from sandbox.service.certificate import TlsIdentity, certificate_der
 
 RECORD_BYTES = 16_384
+HANDSHAKE_S = 10.0
+"""How long a server waits for a client's handshake, so that one that says nothing holds no thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,19 @@ def client_context(suite: SuiteName, pinned: bytes) -> Any:
 
     Raises:
         UnavailableError: pyOpenSSL is not installed, or its OpenSSL lacks the suite.
+        InputError: `pinned` is no certificate (`input.certificate`).
     """
     ssl, crypto = _openssl()
     context = _context(suite)
-    expected = certificate_der(pinned)
-    context.get_cert_store().add_cert(crypto.load_certificate(crypto.FILETYPE_PEM, pinned))
+    try:
+        expected = certificate_der(pinned)
+        context.get_cert_store().add_cert(crypto.load_certificate(crypto.FILETYPE_PEM, pinned))
+    except (ValueError, ssl.Error, crypto.Error) as error:
+        raise InputError(
+            "the pinned certificate is not one certificate in PEM",
+            hint="copy the server's certificate whole, from `-----BEGIN` to `-----END CERTIFICATE-----`",
+            code="input.certificate",
+        ) from error
 
     def verify(_connection: object, shown: Any, _number: int, depth: int, preverified: int) -> bool:
         return bool(preverified) and depth == 0 and shown.to_cryptography().public_bytes(Encoding.DER) == expected
@@ -160,8 +172,13 @@ class TlsStream:
 def connect(address: tuple[str, int], context: Any, *, timeout_s: float = 10.0) -> TlsStream:
     """Return a stream to a server.
 
+    Args:
+        address: host and port.
+        context: of `client_context`.
+        timeout_s: how long to wait for an answer, and again for the handshake, in seconds.
+
     Raises:
-        UnavailableError: nobody listens there.
+        UnavailableError: nobody listens there, or who does says nothing.
         AuthenticationError: the server is not the pinned one, or shares no suite (`service.authentication.tls`).
     """
     ssl, _ = _openssl()
@@ -171,10 +188,9 @@ def connect(address: tuple[str, int], context: Any, *, timeout_s: float = 10.0) 
         raise UnavailableError(
             f"nothing answers at `{address[0]}:{address[1]}`", hint="start the service", code="service.unavailable.tls"
         ) from error
-    plain.settimeout(None)  # pyOpenSSL works on blocking sockets
     connection = ssl.Connection(context, plain)
     connection.set_connect_state()
-    return _after_handshake(connection, plain)
+    return _after_handshake(connection, plain, timeout_s)
 
 
 class TlsServer:
@@ -228,14 +244,26 @@ class TlsServer:
         ssl, _ = _openssl()
         connection = ssl.Connection(self._context, plain)
         connection.set_accept_state()
-        with suppress(AuthenticationError, UnavailableError), _after_handshake(connection, plain) as stream:
+        with (
+            suppress(AuthenticationError, UnavailableError),
+            _after_handshake(connection, plain, HANDSHAKE_S) as stream,
+        ):
             self._handle(stream)
 
 
-def _after_handshake(connection: Any, plain: socket.socket) -> TlsStream:
+def _after_handshake(connection: Any, plain: socket.socket, timeout_s: float) -> TlsStream:
     ssl, _ = _openssl()
     try:
-        connection.do_handshake()
+        plain.setblocking(False)
+        _shake_hands(connection, plain, time.monotonic() + timeout_s)
+        plain.setblocking(True)  # pyOpenSSL works on blocking sockets
+    except TimeoutError as error:
+        plain.close()
+        raise UnavailableError(
+            "the other side did not answer in time",
+            hint="check that a saggar service listens there",
+            code="service.unavailable.tls",
+        ) from error
     except (ssl.Error, OSError) as error:
         plain.close()
         raise AuthenticationError(
@@ -244,6 +272,25 @@ def _after_handshake(connection: Any, plain: socket.socket) -> TlsStream:
             code="service.authentication.tls",
         ) from error
     return TlsStream(connection)
+
+
+def _shake_hands(connection: Any, plain: socket.socket, deadline_s: float) -> None:
+    """Do the handshake over a socket that does not block, or raise `TimeoutError` at the deadline."""
+    ssl, _ = _openssl()
+    while True:
+        try:
+            connection.do_handshake()
+        except ssl.WantReadError:
+            wanted = select.POLLIN
+        except ssl.WantWriteError:
+            wanted = select.POLLOUT
+        else:
+            return
+        poll = select.poll()
+        poll.register(plain, wanted)
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0 or not poll.poll(left_s * 1000):
+            raise TimeoutError
 
 
 def _context(suite: SuiteName) -> Any:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from sandbox.errors import KeyUnavailableError, SealBrokenError
 
 
-def missing_half(side: str, snapshot: str, owner: str) -> KeyUnavailableError:
+def missing_half(side: str, dataset: str, snapshot: str, owner: str) -> KeyUnavailableError:
     """Return the error of a snapshot key whose half on one side (`platform` or `owner`) is not here."""
     holder = f"the owner `{owner}`" if side == "owner" else "the platform"
     act = "lend it with `saggar keys import-half`" if side == "owner" else "restore it from a backup"
     return KeyUnavailableError(
-        f"the half of the key of snapshot `{snapshot[:12]}` that {holder} keeps is missing",
+        f"the half of a snapshot key of `{dataset}` that {holder} keeps is missing",
         hint=f"{holder} must {act}; if it was destroyed, the snapshot cannot be opened again",
         code=f"vault.key_unavailable.{side}_half",
+        dataset=dataset,
         snapshot=snapshot,
         owner=owner,
     )

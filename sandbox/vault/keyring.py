@@ -239,7 +239,7 @@ class Keyring:
     def half(self, keys: DatasetKeys, side: Side, dataset: str, snapshot: str, owner: str) -> bytes:
         """Return one half of a snapshot key; raise as `snapshot_key` does."""
         name = half_name(side, snapshot)
-        record = self.read_record(name, {"v", "key"}, missing_half(side, snapshot, owner))
+        record = self.read_record(name, {"v", "key"}, missing_half(side, dataset, snapshot, owner))
         return self.unwrap_below(keys, record["key"], half_purpose(side, dataset, snapshot, owner), name)
 
     def keep_half(self, keys: DatasetKeys, side: Side, snapshot: str, purpose: str, half: bytes) -> None:

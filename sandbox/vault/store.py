@@ -179,7 +179,7 @@ class Vault:
                 raise
             raise SnapshotNotFoundError(
                 f"there is no snapshot `{short(snapshot)}`",
-                hint="list the snapshots of the vault; it may have been destroyed",
+                hint="`saggar log` tells what was sealed and what was destroyed",
                 snapshot=snapshot,
             ) from error
         return read_manifest(raw, snapshot, trusted)

@@ -14,7 +14,7 @@ from sandbox.service.config import Layout
 from sandbox.service.files import write_durably
 from sandbox.service.state_files import broken_files
 from sandbox.vault.outstanding import ceremonies
-from tests.conftest import PASSPHRASE, World
+from tests.conftest import PASSPHRASE, SQL, World
 from tests.support.line_world import Told, saggar
 
 pytestmark = pytest.mark.slow
@@ -253,3 +253,80 @@ def test_a_destruction_that_is_not_in_order_destroys_nothing(desk: Desk, world: 
         assert sorted(path.name for path in (world.state / "vault").rglob("*")) == sealed
     asked = desk("destroy", "clinic", "--as", "agency", "--with", "health", "--basis", "order 2027-17", code=1)
     assert "1 of 1 snapshots of clinic" in asked.out
+
+
+def test_what_was_destroyed_is_called_destroyed_by_every_command(desk: Desk, world: World) -> None:
+    key = world.state / "keys" / "health.key"
+    desk("keys", "export-half", "clinic", "--out", "clinic.half")
+    desk("destroy", "clinic", "--as", "agency", "--with", "health", "--basis", "order 2027-17", "--yes")
+    source = (world.files / "clinic.yaml", world.files / "clinic.csv", "--owner", "health", "--append")
+    for words in (
+        ("keys", "import-half", "clinic.half", "--key", key),
+        ("keys", "export-half", "clinic", "--out", "again.half"),
+        ("destroy", "clinic", "--as", "agency", "--with", "health", "--basis", "again", "--yes"),
+        ("ingest", *source),
+    ):
+        told = desk(*words, code=6)
+        assert ("vault.snapshot_not_found.destroyed" in told.err, "sm3:" in told.err) == (True, True), told.err
+
+
+# --- what a stranger does -------------------------------------------------------------------------------------------
+
+
+def test_a_missing_half_is_told_by_its_dataset(desk: Desk, world: World) -> None:
+    for path in (world.state / "vault" / "keys" / "owner").iterdir():
+        path.unlink()
+    told = desk("submit", "--epsilon", "0.05", "--sql", SQL, code=6)
+    assert "the half of a snapshot key of `clinic` that the owner `health` keeps is missing" in told.err
+
+
+@pytest.mark.parametrize("how", ["no rows in the file", "every row is excluded"])
+def test_nothing_is_no_snapshot(desk: Desk, world: World, how: str) -> None:
+    """A file without rows, or a rule that takes all of them, must not put an empty snapshot before the current one."""
+    described, source = world.files / "clinic.yaml", world.files / "clinic.csv"
+    if how == "no rows in the file":
+        source = desk.files / "head.csv"
+        source.write_text((world.files / "clinic.csv").read_text(encoding="utf-8").partition("\n")[0] + "\n", "utf-8")
+    else:
+        described = desk.files / "all.yaml"
+        text = (world.files / "clinic.yaml").read_text(encoding="utf-8")
+        described.write_text(text.replace('values: ["1"]', 'values: ["0", "1"]'), "utf-8")
+    before = sorted(path.name for path in (world.state / "vault").rglob("*"))
+    assert "input.file.no_rows" in desk("ingest", described, source, "--owner", "health", code=3).err
+    assert sorted(path.name for path in (world.state / "vault").rglob("*")) == before
+    desk("keys", "public", "sandbox", "--out", "vault.pub")
+    desk("keys", "issue-token-key", "patient", "--to", "health", "--out", "patient.token")
+    sealing = ("--to", "vault.pub", "--as", world.state / "keys" / "health.key", "--token-key", "patient.token")
+    told = desk("seal-source", described, source, *sealing, "--out", "batch.sealed", code=3)
+    assert "input.file.no_rows" in told.err
+    assert not [path for path in desk.files.iterdir() if "sealed" in path.name]
+
+
+def test_a_file_where_another_is_wanted_is_told_by_its_name(desk: Desk, world: World) -> None:
+    files, described = desk.files, world.files / "clinic.yaml"
+    desk("keys", "issue-token-key", "patient", "--to", "health", "--out", "patient.token")
+    sealing = ("--as", world.state / "keys" / "health.key", "--token-key", "patient.token", "--out", "batch.sealed")
+    for wrong in (described, files / "patient.token"):
+        told = desk("seal-source", described, world.files / "clinic.csv", "--to", wrong, *sealing, code=6)
+        assert f"`{wrong}` holds no public key" in told.err
+    told = desk("ingest", described, world.files, "--owner", "health", code=3)
+    assert "is a directory" in told.err
+    (files / "no-state").write_bytes(b"")
+    for words in (("vault", "check"), ("keys", "list"), ("log",), ("doctor",), ("init",)):
+        told = saggar("--state", "no-state", *words, cwd=files)
+        assert told.code in (0, 7, 8), told.err
+        assert "fault" not in told.err
+
+
+def test_a_second_factor_inside_a_state_that_is_not_yet_made_is_refused_for_what_it_is(desk: Desk) -> None:
+    told = saggar("--state", "new", "init", "--second-factor", "new/city.factor", cwd=desk.files)
+    assert (told.code, "input.second_factor" in told.err) == (3, True)
+    assert list(desk.files.iterdir()) == []
+
+
+def test_what_people_compare_and_look_up_stands_whole_in_a_narrow_terminal(desk: Desk, world: World) -> None:
+    keys = desk("keys", "list", "--json").json
+    told = desk("keys", "list", COLUMNS="80").out
+    cells = [line.split("│")[-2].strip() for line in told.splitlines() if line.startswith("│")]
+    assert "…" not in told
+    assert "".join(cells) == "".join(key["key_id"] for key in keys)

@@ -106,6 +106,14 @@ def test_a_failing_store_is_told_in_words_by_every_command(
         assert SECRET_KEY not in told.err + told.out
 
 
+def test_a_bucket_that_is_not_there_is_told_when_the_state_is_made(tmp_path: Path, served: Store) -> None:
+    """It lists like an empty one; nobody should learn at the first ingest that there is none."""
+    place = ("--objects", "s3://nobucket/health", "--endpoint", served.endpoint, "--region", "us-east-1")
+    told = saggar("--state", "city", "init", *place, cwd=tmp_path, **AWS)
+    assert (told.code, "vault.storage." in told.err) == (6, True), told.err + told.out
+    assert not (tmp_path / "city").exists()
+
+
 def test_credentials_may_come_from_a_file_outside(
     tmp_path: Path, served: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,28 @@ def test_a_connection_that_is_cut_is_not_taken_for_a_farewell(identity):
             stream.receive()
 
 
+def test_who_says_nothing_is_not_waited_for(identity):
+    """A port where something listens that speaks no TLS, and a client that never begins its handshake."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with pytest.raises(UnavailableError, match="did not answer in time") as raised:
+            connect(silent.getsockname(), client_context(identity.suite, identity.certificate), timeout_s=0.2)
+        assert raised.value.code == "service.unavailable.tls"
+
+
+def test_a_server_lets_go_of_a_client_that_says_nothing(identity, monkeypatch):
+    monkeypatch.setattr("sandbox.service.tls.HANDSHAKE_S", 0.2)
+    with TlsServer(server_context(identity), echo) as server, socket.create_connection(server.address) as mute:
+        mute.settimeout(30)
+        assert mute.recv(1) == b""
+
+
+@pytest.mark.parametrize("pinned", [b"", b"garbage", b"\xff\xfe", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+def test_a_pin_that_is_no_certificate_is_told_so(identity, pinned):
+    with pytest.raises(InputError) as raised:
+        client_context(identity.suite, pinned)
+    assert raised.value.code == "input.certificate"
+
+
 def test_nobody_at_home_is_told_so():
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = free.getsockname()
