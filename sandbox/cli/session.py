@@ -119,7 +119,14 @@ def told(command: Callable[P, T]) -> Callable[P, T]:
         except KeyboardInterrupt:
             errors.print("[yellow]stopped[/]; what was reserved by a running job is charged at the next command")
             raise SystemExit(EXIT_INTERRUPTED) from None
-        except (typer.Exit, typer.Abort, typer.BadParameter):
+        except typer.Abort as abort:
+            # Raised by a prompt, and prompts stand before the act: Ctrl-C, an end of input, or a no.
+            if isinstance(abort.__context__, KeyboardInterrupt):
+                errors.print("[yellow]stopped[/]; nothing was done")
+                raise SystemExit(EXIT_INTERRUPTED) from None
+            errors.print("[yellow]not confirmed[/], so nothing was done; in scripts, `--yes` asks nothing")
+            raise SystemExit(1) from None
+        except (typer.Exit, typer.BadParameter):
             raise
         except Exception as fault:
             if os.environ.get("SAGGAR_TRACEBACK"):

@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from sandbox.cli.main import app
+from sandbox.cli.session import told
 from sandbox.errors import (
     InputError,
     IsolationError,
@@ -248,3 +249,23 @@ def test_the_mistakes_left_the_log_with_refusals_only(place):
     with place.records() as records:
         assert {job.state.value for job in records.state().jobs.values()} <= {"refused"}
     assert size(place) > 0
+
+
+@pytest.mark.parametrize(
+    ("context", "code", "words"),
+    [(KeyboardInterrupt(), 130, "stopped; nothing was done"), (EOFError(), 1, "not confirmed"), (None, 1, "`--yes`")],
+)
+def test_a_prompt_that_is_left_ends_with_the_code_of_the_page(context, code, words, capsys):
+    @told
+    def asking():
+        if context is None:
+            raise typer.Abort
+        try:
+            raise context
+        except (KeyboardInterrupt, EOFError):
+            raise typer.Abort from None
+
+    with pytest.raises(SystemExit) as ended:
+        asking()
+    assert ended.value.code == code
+    assert words in capsys.readouterr().err
