@@ -356,6 +356,8 @@ def main() -> None:
         in_child(Path(options.child[0]), *options.child[1:])
         return
     pa.set_cpu_count(1)
+    if options.directory is not None:
+        options.directory.mkdir(parents=True, exist_ok=True)
     directory = options.keep or Path(tempfile.mkdtemp(prefix="bench-vault-", dir=options.directory))
     try:
         run(directory, options.rows, options.rounds)
