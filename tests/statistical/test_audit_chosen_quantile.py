@@ -15,7 +15,7 @@ from scipy import stats
 
 from sandbox.model.loss import PrivacyLoss
 from sandbox.privacy.chosen_quantile import leaf_scores, reach_of
-from sandbox.privacy.jet import Z
+from sandbox.privacy.scales import Z
 from sandbox.privacy.measure import measure
 from sandbox.privacy.mechanism import choice_measurement, choice_scale
 from sandbox.privacy.noise import OpenDpNoise

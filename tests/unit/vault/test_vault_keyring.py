@@ -104,7 +104,7 @@ def test_a_missing_owner_half_names_the_owner(keyring: Keyring) -> None:
     with pytest.raises(KeyUnavailableError, match="that the owner `health-commission` keeps is missing") as caught:
         keyring.snapshot_key("hospital", SNAPSHOT, "health-commission", SuiteName.GM)
     assert caught.value.code == "vault.key_unavailable.owner_half"
-    assert caught.value.details == {"snapshot": SNAPSHOT, "owner": "health-commission"}
+    assert caught.value.details == {"dataset": "hospital", "snapshot": SNAPSHOT, "owner": "health-commission"}
     assert keyring.snapshots("platform") == (SNAPSHOT,)
     assert keyring.snapshots("owner") == ()
 
