@@ -15,11 +15,11 @@ from scipy import stats
 
 from sandbox.model.loss import PrivacyLoss
 from sandbox.privacy.chosen_quantile import leaf_scores, reach_of
-from sandbox.privacy.scales import Z
 from sandbox.privacy.measure import measure
 from sandbox.privacy.mechanism import choice_measurement, choice_scale
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.quantile import QuantilePlacer
+from sandbox.privacy.scales import Z
 from sandbox.privacy.vectors import entries
 from tests.support import audit, proving
 from tests.support import privacy_world as world
