@@ -21,6 +21,7 @@ from sandbox.errors import BoundError
 from sandbox.model.exact import decimal_text
 from sandbox.model.loss import GRID
 from sandbox.privacy.accounting import DISPLAY_DELTA, epsilon_at
+from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.influence import Influence
 from sandbox.privacy.jet import root_up
 from sandbox.privacy.parse import Text
@@ -73,11 +74,15 @@ def distance_of(statistic: Statistic, influence: Influence, levels: int) -> int:
         statistic: whose L2 sensitivity is that over all levels (`rolled_statistics`).
         influence: what one change moves.
         levels: how many levels are measured, each of which moves by what the cells do; 1 without totals.
+
+    Raises:
+        PrivacyError: the L2 sensitivity of what rows move is no whole number (`privacy.guard`).
     """
     if statistic.kind is StatisticKind.UNITS:
         return influence.units * levels
     root = math.isqrt(statistic.sensitivity_squared // levels)
-    assert root**2 * levels == statistic.sensitivity_squared, "what rows move is a whole number"
+    if root**2 * levels != statistic.sensitivity_squared:
+        raise broken_guard("what rows move is no whole number, so their distance in L1 is not known")
     return root * levels
 
 

@@ -17,7 +17,8 @@ from sandbox.model.loss import PrivacyLoss
 from sandbox.model.unit import OtherUnit
 from sandbox.privacy.accounting import loss_from_epsilon
 from sandbox.privacy.accuracy import least_loss
-from sandbox.privacy.laplace import laplace_deviation
+from sandbox.privacy.influence import influence_of
+from sandbox.privacy.laplace import distance_of, laplace_deviation
 from sandbox.privacy.mechanism import (
     MAX_SCALE,
     laplace_loss,
@@ -177,6 +178,16 @@ def test_l1_sensitivities_are_exact_whole_numbers(sql):
     assert all(s.laplace == laplace_noise(s.laplace.distance, s.rho) for s in plan.statistics)
     assert all(s.sigma == laplace_deviation(s.laplace.scale) for s in plan.statistics)
     assert reach_of_95(plan.entry_sigmas()) == Z_LAPLACE
+
+
+def test_a_sensitivity_that_is_no_whole_number_is_refused_and_never_rounded():
+    """Rounded down, the noise would be too small; the check is no `assert`, which `python -O` leaves out."""
+    statistic = planned(COUNT).statistics[0].statistic
+    influence = influence_of(world.check(COUNT + SETTING))
+    assert distance_of(statistic, influence, 1) == 4
+    with pytest.raises(PrivacyError, match="no whole number") as caught:
+        distance_of(dataclasses.replace(statistic, sensitivity_squared=17), influence, 1)
+    assert caught.value.code == "privacy.guard"
 
 
 def test_a_second_kind_of_units_and_exchanged_rows_are_paid_for_in_l1():
