@@ -77,7 +77,7 @@ class WorkOrder:
     def to_record(self) -> dict[str, Any]:
         """Return the order as a record."""
         return {
-            "v": 3,
+            "v": 4,
             "plan": self.plan,
             "sql": self.sql,
             "tables": [{"name": table.name, "columns": list(table.columns)} for table in self.tables],
@@ -94,7 +94,7 @@ class WorkOrder:
     def parse(cls, raw: bytes) -> WorkOrder:
         """Return the order that canonical bytes write; strict about its fields."""
         record = parse_canonical(raw)
-        if not isinstance(record, dict) or set(record) != _ORDER_FIELDS or record["v"] != 3:
+        if not isinstance(record, dict) or set(record) != _ORDER_FIELDS or record["v"] != 4:
             raise _malformed()
         tables = tuple(TableOrder(str(each["name"]), tuple(map(str, each["columns"]))) for each in record["tables"])
         if not tables or tuple(table.name for table in tables) != TABLES[: len(tables)]:

@@ -192,8 +192,8 @@ def _run(
     connection: Any, statement: Statement, tables: Mapping[str, pa.Table]
 ) -> Iterator[tuple[Key, tuple[int, ...]]]:
     table, groups = _arranged(connection, tables["t"], statement.layout)
-    if groups is not None and statement.layout.counts and groups.size <= MOST_COUNTED:
-        return tallied(table, groups, statement.layout)
+    if groups is not None and statement.layout.tallies and groups.size <= MOST_COUNTED:
+        return _tallied(table, groups, statement.layout)
     rows = _executed(connection, statement.sql, {**tables, "t": table}, "fetchall")
     width = statement.width
     if groups is None:
@@ -217,6 +217,14 @@ def _arranged(connection: Any, table: pa.Table, layout: Layout) -> tuple[pa.Tabl
         return numbered(few_rows(table, layout, places) if layout.few else table, layout)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
         # A column of another type than the plan's; the words of the error may hold values.
+        raise engine_failed() from None
+
+
+def _tallied(table: pa.Table, groups: Groups, layout: Layout) -> Iterator[tuple[Key, tuple[int, ...]]]:
+    try:
+        return tallied(table, groups, layout)
+    except TypeError:
+        # A column of another type than the plan's; the engine says no more of one.
         raise engine_failed() from None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sandbox.privacy.algebra import NumberType, Op, TextType, column_names
+from sandbox.privacy.arrays import tally_of
 from sandbox.privacy.guard import broken_guard
 from sandbox.privacy.histogram import Histogram
 from sandbox.privacy.influence import influence_of
@@ -20,6 +21,7 @@ from sandbox.privacy.query import Bounding, CheckedQuery
 from sandbox.privacy.render import as_text, clamp, integer, render, render_is_null
 from sandbox.privacy.rescaling import rescaling_sql
 from sandbox.privacy.statistics import Statistic, StatisticKind
+from sandbox.privacy.tallies import Count, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +144,17 @@ def _of_few_rows(
         sql = _grouped(inner, keys, [_total(s, f"_a{i}", units) for i, s in enumerate(scalars)], histograms)
     if not (carried or keys.numbered or bins is not None):
         carried = ("_rank",)
-    counts = () if carried else tuple(str(statistic.kind) for statistic in scalars) or ("rows",)
-    layout = Layout(keys.numbered, bins, rows, where, firsts, carried, counts)
+    tallies = _tallies(scalars, histograms, bins) if keys.numbered or bins is not None else ()
+    layout = Layout(keys.numbered, bins, rows, where, firsts, carried, tallies)
     return Bounded(sql, words, drops_rows=True, layout=layout)
+
+
+def _tallies(scalars: Sequence[Statistic], histograms: Sequence[Histogram], bins: Bins | None) -> tuple[Tally, ...]:
+    """Return what the statement counts and sums of each number, or nothing where it does more."""
+    if bins is not None:
+        return (Count("rows"),)
+    tallies = [tally_of(statistic) for statistic in scalars]
+    return () if histograms or None in tallies else tuple(tally for tally in tallies if tally is not None)
 
 
 def _bins_of(keys: _Keys, scalars: Sequence[Statistic], histograms: Sequence[Histogram]) -> Bins | None:

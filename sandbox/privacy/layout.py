@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.errors import CanonicalError
+from sandbox.privacy.tallies import Count, Tally, malformed, parse_tally
 
 GROUP_COLUMN = "_group"
 FIRST_COLUMN = "_first"
@@ -20,8 +20,7 @@ PLACE_COLUMN = "_place"
 
 LARGEST = 2**62
 """Ends of bins stay within this, so that 64 bits hold their differences."""
-_FIELDS = {"groups", "bins", "few", "filter", "firsts", "carried", "counts"}
-COUNTS = ("rows", "units")
+_FIELDS = {"groups", "bins", "few", "filter", "firsts", "carried", "tallies"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Bins:
 
     def __post_init__(self) -> None:
         if not (-LARGEST < self.lower <= self.upper < LARGEST and 0 < self.width <= LARGEST):
-            raise _malformed()
+            raise malformed()
 
     @property
     def names(self) -> list[str]:
@@ -57,7 +56,7 @@ class Bins:
     def parse(cls, record: Mapping[str, Any]) -> Bins:
         """Return the bins that a record writes; strict about its fields."""
         if set(record) != {"column", "lower", "upper", "width"}:
-            raise _malformed()
+            raise malformed()
         return cls(str(record["column"]), *(int(record[name]) for name in ("lower", "upper", "width")))
 
 
@@ -73,8 +72,8 @@ class Layout:
         filter: a condition in SQL over the partition's columns; empty where every row passes.
         firsts: whether `_first` is 1 at the first row of a unit in its group, and 0 at its others there.
         carried: the columns of the few rows that the statement reads besides; all columns where all rows are.
-        counts: what the statement counts of each number, in the order of its columns, where it does nothing else: all
-            of its `rows`, or its `units`, by their first rows; empty where it does more.
+        tallies: what the statement counts and sums of each number, in the order of its columns, where it does nothing
+            else; empty where it does more.
     """
 
     groups: tuple[str, ...] = ()
@@ -83,17 +82,19 @@ class Layout:
     filter: str = ""
     firsts: bool = False
     carried: tuple[str, ...] = ()
-    counts: tuple[str, ...] = ()
+    tallies: tuple[Tally, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.few and (self.filter or self.firsts or self.bins is not None or self.carried):
-            raise _malformed()
+            raise malformed()
         if self.few < 0 or (self.few and not self.carried and not self.numbers) or (self.firsts and not self.groups):
-            raise _malformed()
-        if not set(self.counts) <= set(COUNTS) or ("units" in self.counts and not self.firsts):
-            raise _malformed()
-        if self.counts and (self.carried or not self.few or not self.numbers):
-            raise _malformed()
+            raise malformed()
+        if self.tallies and not (self.few and self.numbers):
+            raise malformed()
+        if Count("units") in self.tallies and not self.firsts:
+            raise malformed()
+        if not {name for tally in self.tallies for name in tally.columns} <= set(self.carried):
+            raise malformed()
 
     @property
     def numbers(self) -> bool:
@@ -114,14 +115,14 @@ class Layout:
             "filter": self.filter,
             "firsts": self.firsts,
             "carried": list(self.carried),
-            "counts": list(self.counts),
+            "tallies": [tally.to_record() for tally in self.tallies],
         }
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Layout:
         """Return the layout that a record writes; strict about its fields."""
         if not isinstance(record, dict) or set(record) != _FIELDS:
-            raise _malformed()
+            raise malformed()
         return cls(
             groups=tuple(map(str, record["groups"])),
             bins=None if record["bins"] is None else Bins.parse(record["bins"]),
@@ -129,12 +130,8 @@ class Layout:
             filter=str(record["filter"]),
             firsts=record["firsts"] is True,
             carried=tuple(map(str, record["carried"])),
-            counts=tuple(map(str, record["counts"])),
+            tallies=tuple(map(parse_tally, record["tallies"])),
         )
-
-
-def _malformed() -> CanonicalError:
-    return CanonicalError("a layout is malformed", hint="it is written by `Layout.to_record`")
 
 
 PLAIN = Layout()

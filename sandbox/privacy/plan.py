@@ -35,7 +35,7 @@ from sandbox.privacy.scales import LaplaceScales
 from sandbox.privacy.statistics import Chosen, Estimate, Statistic, choose_statistics
 from sandbox.privacy.top import SHARE, Choice, choice_of
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)

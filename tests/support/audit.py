@@ -9,6 +9,7 @@ the two tables apart as well as anything can.  What the scores prove is in `prov
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 import random
@@ -24,6 +25,7 @@ from sandbox.privacy.measure import measure
 from sandbox.privacy.noise import OpenDpNoise
 from sandbox.privacy.partials import Partials
 from sandbox.privacy.plan import Plan, PlannedStatistic
+from sandbox.privacy.tallies import Sum
 from sandbox.privacy.vectors import entries, gather
 from tests.support import privacy_world as world
 from tests.support import proving
@@ -53,6 +55,20 @@ class Neighbours:
 
 def exact(plan: Plan, units: Mapping[int, Sequence[Mapping[str, object]]]) -> Partials:
     return run_plan(plan, [world.table(world.visits(units))], engine=engine())
+
+
+def unclamped(plan: Plan, upper: str) -> Plan:
+    """Return a plan without a clamp: what was held below a number is held below a thousand of it, wherever that is."""
+    sql = plan.sql.replace(f"CAST({upper} AS BIGINT)", f"CAST({upper}000 AS BIGINT)")
+    tallies = [_loose(tally, int(upper)) if isinstance(tally, Sum) else tally for tally in plan.layout.tallies]
+    assert sql != plan.sql
+    assert not tallies or tuple(tallies) != plan.layout.tallies
+    return dataclasses.replace(plan, sql=sql, layout=dataclasses.replace(plan.layout, tallies=tuple(tallies)))
+
+
+def _loose(tally: Sum, upper: int) -> Sum:
+    factors = [f if f.upper != upper else dataclasses.replace(f, upper=1000 * upper) for f in tally.factors]
+    return dataclasses.replace(tally, factors=tuple(factors), upper=1000 * upper)
 
 
 def measured(plan: Plan, partials: Partials) -> dict[Key, tuple[int, ...]]:

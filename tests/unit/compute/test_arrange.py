@@ -8,6 +8,7 @@ from sandbox.compute import arrange
 from sandbox.compute.arrange import Groups, batches, clustered, few_rows, first_rows, is_clustered, numbered
 from sandbox.errors import CanonicalError
 from sandbox.privacy.layout import FIRST_COLUMN, GROUP_COLUMN, PLAIN, Bins, Layout
+from sandbox.privacy.tallies import Count, Factor, Sum
 
 
 def table(units, ranks, **texts):
@@ -214,10 +215,12 @@ def test_bins_hold_what_is_clamped_and_leave_out_null(lower, upper, width):
         {"few": 1, "bins": {"column": "x", "lower": "5", "upper": "4", "width": "1"}},
         {"few": 1, "bins": {"column": "x", "lower": "0", "upper": str(2**62), "width": "1"}},
         {"few": 1, "bins": {"column": "x", "lower": "0", "upper": "9"}},
-        {"groups": ["x"], "counts": ["rows"]},
-        {"few": 1, "groups": ["x"], "carried": ["x"], "counts": ["rows"]},
-        {"few": 1, "groups": ["x"], "counts": ["sums"]},
-        {"few": 1, "groups": ["x"], "counts": ["units"]},
+        {"groups": ["x"], "tallies": [Count("rows").to_record()]},
+        {"few": 1, "carried": ["x"], "tallies": [Count("rows").to_record()]},
+        {"few": 1, "groups": ["x"], "tallies": [Count("rows", ("y",)).to_record()]},
+        {"few": 1, "groups": ["x"], "tallies": [Count("units").to_record()]},
+        {"few": 1, "groups": ["x"], "tallies": [{"of": "sums", "present": []}]},
+        {"few": 1, "groups": ["x"], "tallies": [Sum((Factor("y", 0, 9, 1, 0),), 0, 9, 0).to_record()]},
     ],
 )
 def test_a_layout_without_what_it_rests_on_is_refused(asked):
@@ -232,7 +235,8 @@ def test_a_layout_without_what_it_rests_on_is_refused(asked):
         Layout(("a", "b")),
         Layout((), None, 3, "x > 0", carried=("_unit",)),
         Layout(("a",), Bins("x", -(2**60), 9, 2**40), 4, "y", firsts=True),
-        Layout(("a",), None, 4, "y", firsts=True, counts=("units", "rows")),
+        Layout(("a",), None, 4, "y", firsts=True, tallies=(Count("units"), Count("rows"))),
+        Layout(("a",), None, 4, "y", carried=("x",), tallies=(Sum((Factor("x", 0, 9, 2, 1),), 0, 9, 4),)),
     ],
 )
 def test_a_layout_comes_back_and_another_field_is_refused(layout):
