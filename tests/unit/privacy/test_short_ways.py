@@ -81,6 +81,6 @@ def test_a_joined_key_is_json_and_many_are_joined_as_one_is(keys):
 
 def test_a_plans_digest_names_its_layout():
     plan = world.plan("SELECT diag, COUNT(*) AS n FROM visits GROUP BY diag", world.describe(rows=3, groups=3))
-    assert plan.layout == Layout(groups=("diag",), few=3, firsts=True, counts=("units", "rows"))
+    assert plan.layout == Layout(groups=("diag",), few=3, firsts=True, tallies=(Count("units"), Count("rows")))
     assert plan.to_record()["layout"] == plan.layout.to_record()
     assert isinstance(plan.statistics[0].rho, Fraction)
