@@ -15,6 +15,7 @@ from sandbox.privacy.histogram import BRANCHING, level_counts, levels_of, tree_c
 from sandbox.privacy.keys import join_key, join_keys
 from sandbox.privacy.layout import Layout
 from sandbox.privacy.partials import Partials
+from sandbox.privacy.tallies import Count
 from sandbox.privacy.value import MISSING
 from tests.support import privacy_world as world
 
