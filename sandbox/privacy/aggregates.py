@@ -12,7 +12,7 @@ from sandbox.errors import BoundError, QueryError
 from sandbox.privacy import build
 from sandbox.privacy.algebra import Expr, NumberType, TruthType
 from sandbox.privacy.expression import Translator
-from sandbox.privacy.hints import rewrite_of
+from sandbox.privacy.hints import refusal_of, rewrite_of
 from sandbox.privacy.histogram import LARGEST_DOMAIN
 from sandbox.privacy.keys import key_domain
 from sandbox.privacy.moments import pair_of, product
@@ -146,6 +146,8 @@ class AggregateReader:
         named = self.named(node)
         if named is not None:
             return self._formula(named)
+        if (known := refusal_of(node)) is not None:
+            raise self.text.refusal(node, *known)
         raise self.text.refusal(
             node,
             "aggregate_place",
@@ -272,6 +274,8 @@ class AggregateReader:
             if condition is None:
                 return Aggregate(AggregateKind.COUNT)
             return Aggregate(AggregateKind.COUNT, _kept(build.number(Fraction(1)), condition))
+        if node.this is None:
+            raise self.text.refusal(node, "feature", "COUNT counts something", "write COUNT(*)")
         if not isinstance(node.this, exp.Distinct):
             expr = _kept(self.translator.translate(node.this), condition)
             return Aggregate(AggregateKind.COUNT, expr if expr.nullable else None)

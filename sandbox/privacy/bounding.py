@@ -142,7 +142,8 @@ def _of_few_rows(
         named = [f"{value} AS {name}" for name, value in values.items()]
         inner = f"SELECT {', '.join([*unit, *marked, *keys.selected, *named]) or '1'} FROM t"  # noqa: S608 (our own SQL)
         sql = _grouped(inner, keys, [_total(s, f"_a{i}", units) for i, s in enumerate(scalars)], histograms)
-    if not (carried or keys.numbered or bins is not None):
+    if not carried and bins is None and (values or not keys.numbered):
+        # Values of literals alone, and rows that have no group, read no column: something must stand for each row.
         carried = ("_rank",)
     tallies = _tallies(scalars, histograms, bins) if keys.numbered or bins is not None else ()
     layout = Layout(keys.numbered, bins, rows, where, firsts, carried, tallies)

@@ -25,6 +25,7 @@ from sandbox.privacy.algebra import (
     ValueType,
 )
 from sandbox.privacy.calendar import FIRST_DAY, LAST_DAY, part_range, start_of
+from sandbox.privacy.hints import mixed_hint
 
 INT64_LOWER = -(2**63)
 INT64_UPPER = 2**63 - 1
@@ -96,7 +97,9 @@ def number_type(expr: Expr, what: str) -> NumberType:
     """Return the type of a numeric expression, or refuse it."""
     if isinstance(expr.type, NumberType):
         return expr.type
-    raise type_error(f"{what} needs a number, got {type_name(expr.type)}", "use a numeric column or a CASE of numbers")
+    hint = "use a numeric column or a CASE of numbers"
+    hint = hint if isinstance(expr.type, TextType) else mixed_hint(type_name(expr.type))
+    raise type_error(f"{what} needs a number, got {type_name(expr.type)}", hint)
 
 
 def type_error(message: str, hint: str) -> QueryError:
@@ -363,7 +366,8 @@ def _united(args: Sequence[Expr], what: str) -> tuple[list[Expr], ValueType]:
     for one, other in pairwise(typed):
         if type(one.type) is not type(other.type):
             raise type_error(
-                f"{what} mixes {type_name(one.type)} and {type_name(other.type)}", "give every part the same type"
+                f"{what} mixes {type_name(one.type)} and {type_name(other.type)}",
+                mixed_hint(type_name(one.type), type_name(other.type)),
             )
     if isinstance(typed[0].type, NumberType):
         aligned = iter(_aligned(typed))

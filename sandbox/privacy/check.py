@@ -207,6 +207,9 @@ class _Checker:
             raise self.text.refusal(node, *BRACKETS)
         if isinstance(node, exp.Subquery):
             known_arguments(self.text, node, "this", "alias")
+        if type(node) is exp.Table and (public := str(node.name).lower()) in self.public:
+            hint = f"write FROM a table JOIN {public} USING (a column)"
+            raise self.text.refusal(node, "join", "a public table is joined to a dataset", hint)
         if type(node) is exp.Table and str(node.name).lower() in self.ctes:
             known_arguments(self.text, node, "this", "alias")
             inner = self.ctes[str(node.name).lower()].this
@@ -228,8 +231,16 @@ class _Checker:
             raise self.text.refusal(node, "unknown_table", "FROM takes the name of one table", "write FROM a table")
         if node.args.get("joins"):
             raise self.text.refusal(node.args["joins"][0], *NO_JOIN)
-        known_arguments(self.text, node, "this", "alias")
         name = str(node.this.this)
+        if node.args.get("db"):
+            raise self.text.refusal(
+                node, "unknown_table", "a table goes by its own name alone", f"write FROM {name}, without a schema"
+            )
+        known_arguments(self.text, node, "this", "alias")
+        if name.lower() in self.ctes:
+            raise self.text.refusal(
+                node, "subquery", "a question has two steps at most", "first GROUP BY the unit, then ask about units"
+            )
         described = tables.get(name) or tables.get(name.lower())
         if described is None:
             hint = names_hint(name, sorted(tables), "the tables are")

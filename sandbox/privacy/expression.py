@@ -19,7 +19,7 @@ from sandbox.model.exact import parse_exact
 from sandbox.privacy import build
 from sandbox.privacy.algebra import DateType, Expr, Op, TextType
 from sandbox.privacy.calendar import FIRST_DAY, LAST_DAY, PARTS, STEPS, parse_day
-from sandbox.privacy.hints import HINTS, STEP, rewrite_of
+from sandbox.privacy.hints import STEP, refusal_of, rewrite_of
 from sandbox.privacy.parse import Text, known_arguments
 from sandbox.privacy.sides import Side, name_in_join, unknown_column
 
@@ -88,24 +88,21 @@ class Translator:
         return expr
 
     def _refuse_unknown(self, node: exp.Expr) -> NoReturn:
-        for known, (code, message, hint) in HINTS.items():
-            if type(node) is known:
-                raise self.text.refusal(node, code, message, hint)
+        if (known := refusal_of(node)) is not None:
+            raise self.text.refusal(node, *known)
         if isinstance(node, _AGGREGATES):
             raise self.text.refusal(
                 node,
                 "aggregate_place",
                 "an aggregate cannot stand inside a function, another aggregate, a WHERE or a GROUP BY",
-                "only + - * / may stand between aggregates; filter groups with HAVING",
+                "only + - * / may stand between aggregates: compute with the answers; filter groups with HAVING",
             )
         if isinstance(node, exp.Func):
             name = self.text.called(node)
-            raise self.text.refusal(
-                node,
-                "unknown_function",
-                f"the function `{name[:40]}` is not in the language",
-                rewrite_of(name, FUNCTIONS),
-            )
+            if (inside := node.find(*_AGGREGATES)) is not None:
+                self._refuse_unknown(inside)
+            message = f"the function `{name[:40]}` is not in the language"
+            raise self.text.refusal(node, "unknown_function", message, rewrite_of(name, FUNCTIONS))
         raise self.text.refusal(node, "feature", "this is not in the language", "see docs/reference/sql.md for what is")
 
     def _column(self, node: exp.Expr) -> Expr:
@@ -283,7 +280,8 @@ class Translator:
         for item in node.expressions:
             value = self.meeting(self.translate(item), item, expr)
             if value.op is not Op.LITERAL or value.nullable:
-                raise self.text.refusal(item, "literal", "IN takes literal values", "write IN ('a', 'b')")
+                hint = "write IN ('a', 'b'), and OR x IS NULL beside it for NULL"
+                raise self.text.refusal(item, "literal", "IN takes literal values", hint)
             values.append(value)
         if not values:
             raise self.text.refusal(node, "literal", "IN needs at least one value", "write IN ('a', 'b')")

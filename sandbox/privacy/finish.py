@@ -22,6 +22,8 @@ _FLIP: dict[type[exp.Expr], tuple[ConditionOp, bool]] = {
     exp.GT: (ConditionOp.LESS, True),
     exp.GTE: (ConditionOp.LESS_EQUAL, True),
 }
+_DIFFERENCE = "make a column of what is compared, as in AVG(x) - AVG(y) AS d … HAVING d > 0"
+_ORDERS = "order by a column of the answer, as in SELECT district, COUNT(*) AS n … ORDER BY n DESC"
 _EXAMPLE = "write it as in HAVING COUNT(*) >= 100 AND district = 'Zhushan'"
 
 FindSlot = Callable[[exp.Expr], Slot | None]
@@ -113,7 +115,7 @@ class _FinishChecker:
             raise self.text.refusal(node, "having", "this key has no order", "compare it with = or IN")
         return Condition(op, slot=slot, literals=literals, flipped=flipped != swapped)
 
-    def slot(self, node: exp.Expr) -> Slot:
+    def slot(self, node: exp.Expr, code: str = "having", hint: str = _EXAMPLE) -> Slot:
         """Return what a node of HAVING or ORDER BY refers to: an output's name, an aggregate or a key."""
         bare = node
         while isinstance(bare, exp.Paren):
@@ -125,9 +127,7 @@ class _FinishChecker:
                     return output.slot
         slot = self.find(bare)
         if slot is None:
-            raise self.text.refusal(
-                node, "having", "this is neither an aggregate nor a key nor a column's name", _EXAMPLE
-            )
+            raise self.text.refusal(node, code, "this is neither an aggregate nor a key nor a column's name", hint)
         return slot
 
     def literal(self, node: exp.Expr, slot: Slot) -> Fraction | str:
@@ -141,7 +141,7 @@ class _FinishChecker:
         negative = isinstance(node, exp.Neg)
         inner = node.this if negative else node
         if not isinstance(inner, exp.Literal):
-            raise self.text.refusal(node, "having", "HAVING compares with a literal", _EXAMPLE)
+            raise self.text.refusal(node, "having", "HAVING compares with a literal", _DIFFERENCE)
         is_number = key is None or isinstance(key.type, NumberType)
         if inner.is_string == is_number:
             raise self.text.refusal(node, "type", "the literal is not of the type that it is compared with", _EXAMPLE)
@@ -167,7 +167,7 @@ class _FinishChecker:
                 raise self.text.refusal(inner, "order", "there is no column with this number", "count columns from 1")
             slot = self.outputs[int(position) - 1].slot
         else:
-            slot = self.slot(inner)
+            slot = self.slot(inner, "order", _ORDERS)
         return Order(slot, bool(node.args.get("desc")), bool(node.args.get("nulls_first")))
 
     def count(self, select: exp.Select, name: str) -> int | None:

@@ -13,10 +13,22 @@ STEP = (
 )
 _SAME_ANSWER = "an answer is a function of the rows and the question: write the value itself"
 _DAY = "write the day itself, as DATE '2026-01-31'"
+_OTHER_TABLE = "rows of another dataset are joined by the unit (LEFT JOIN b … WHERE b.x IS NULL for those without)"
+_PREFIX = "texts are compared whole or by their beginning: write x LIKE 'ab%', or x IN ('a', 'b')"
+_WHOLE = "write GROUP BY ROLLUP (a, b), with all keys in it, or GROUPING SETS ((a, b), (a)), which lists every level"
 HINTS: dict[type[exp.Expr], tuple[str, str, str]] = {
     exp.Subquery: ("subquery", "a subquery is not in the language", "ask two questions, one after the other"),
     exp.Select: ("subquery", "a subquery is not in the language", "ask two questions, one after the other"),
-    exp.Exists: ("subquery", "EXISTS is not in the language", STEP),
+    exp.Exists: ("subquery", "EXISTS is not in the language", f"{_OTHER_TABLE}; {STEP}"),
+    exp.Any: ("feature", "ANY is not in the language", "write x IN ('a', 'b')"),
+    exp.All: ("subquery", "ALL is not in the language", "ask two questions, one after the other"),
+    exp.Tuple: ("feature", "several values in brackets are not in the language", "write x = 1 AND y = 2"),
+    exp.NullSafeEQ: ("feature", "IS NOT DISTINCT FROM is not in the language", "write x = 5, or x IS NULL"),
+    exp.NullSafeNEQ: ("feature", "IS DISTINCT FROM is not in the language", "write x <> 5 OR x IS NULL"),
+    exp.Rollup: ("rollup", "ROLLUP stands alone after GROUP BY", _WHOLE),
+    exp.Cube: ("rollup", "CUBE stands alone after GROUP BY", _WHOLE),
+    exp.GroupingSets: ("rollup", "GROUPING SETS stands alone after GROUP BY", _WHOLE),
+    exp.CurrentUser: ("unknown_function", "who asks is not in the language", "leave it out"),
     exp.Interval: ("feature", "INTERVAL is not in the language", _DAY),
     exp.CurrentDate: (
         "unknown_function",
@@ -24,14 +36,20 @@ HINTS: dict[type[exp.Expr], tuple[str, str, str]] = {
         f"{_SAME_ANSWER}, as DATE '2026-01-31'",
     ),
     exp.CurrentTimestamp: ("unknown_function", "the time of now is not in the language", _SAME_ANSWER),
-    exp.Window: ("window", "a window function is not in the language", "use GROUP BY"),
+    exp.Window: (
+        "window",
+        "a window function is not in the language",
+        "use GROUP BY; ORDER BY n DESC LIMIT 5 gives the first groups, GROUP BY ROLLUP (x) the total of a share",
+    ),
     exp.Star: ("raw_rows", "`*` would release rows", "write COUNT(*), or name what you want to know"),
     exp.IntDiv: ("division", "`//` is not in the language", "write FLOOR(x / 10)"),
     exp.Mod: ("division", "`%` is not in the language", "write x - 10 * FLOOR(x / 10)"),
     exp.Round: ("unknown_function", "ROUND is not in the language", "write FLOOR(x + 0.5), or round the answer"),
-    exp.Cast: ("unknown_function", "a cast is not in the language", "leave it out: numbers are exact here"),
-    exp.TryCast: ("unknown_function", "a cast is not in the language", "leave it out: numbers are exact here"),
     exp.ILike: ("like", "ILIKE is not in the language", "write LIKE with a prefix, or IN with every spelling"),
+    exp.DPipe: ("unknown_function", "`||` is not in the language", "texts are not put together: GROUP BY both columns"),
+    exp.Bracket: ("feature", "`[…]` is not in the language", _PREFIX),
+    exp.SimilarTo: ("like", "SIMILAR TO is not in the language", _PREFIX),
+    exp.Glob: ("like", "GLOB is not in the language", _PREFIX),
     exp.TableSample: (
         "feature",
         "TABLESAMPLE is not in the language",
@@ -41,7 +59,6 @@ HINTS: dict[type[exp.Expr], tuple[str, str, str]] = {
     exp.Parameter: ("literal", "a parameter is not in the language", "write the value itself"),
 }
 
-_PREFIX = "texts are compared whole or by their beginning: write x LIKE 'ab%', or x IN ('a', 'b')"
 _SHAPE = "values are made of + - * and comparisons: write x * x for a square, or GROUP BY FLOOR(x / 10)"
 _ONE_ROW = "it would release single values: ask for COUNT(*) by group"
 _BINS = "write FLOOR(x / 10) AS bin and GROUP BY bin"
@@ -50,7 +67,9 @@ _MONTHS = "write DATE_TRUNC('month', day), YEAR(day), MONTH(day) or DAY(day)"
 _WRITTEN: dict[str, str] = {
     **dict.fromkeys(("UPPER", "LOWER", "LENGTH", "LEN", "TRIM", "CONCAT", "REPLACE", "CONTAINS", "STRPOS"), _PREFIX),
     **dict.fromkeys(("SUBSTR", "SUBSTRING", "LEFT", "RIGHT", "STARTS_WITH", "PREFIX", "REGEXP_MATCHES"), _PREFIX),
-    **dict.fromkeys(("REGEXP_EXTRACT", "REGEXP_FULL_MATCH", "SPLIT_PART", "SUFFIX", "ENDS_WITH"), _PREFIX),
+    **dict.fromkeys(
+        ("REGEXP_LIKE", "REGEXP_EXTRACT", "REGEXP_FULL_MATCH", "SPLIT_PART", "SUFFIX", "ENDS_WITH"), _PREFIX
+    ),
     **dict.fromkeys(("LN", "LOG", "LOG2", "LOG10", "EXP", "SQRT", "POWER", "POW", "SIN", "COS", "TAN"), _SHAPE),
     **dict.fromkeys(("ANY_VALUE", "FIRST", "LAST", "ARG_MIN", "ARG_MAX", "STRING_AGG", "LISTAGG"), _ONE_ROW),
     **dict.fromkeys(("GROUP_CONCAT", "LIST", "ARRAY_AGG", "BOOL_OR", "BOOL_AND"), _ONE_ROW),
@@ -63,6 +82,7 @@ _WRITTEN: dict[str, str] = {
     "COUNT_IF": "write COUNT(*) FILTER (WHERE x > 1)",
     "COUNTIF": "write COUNT(*) FILTER (WHERE x > 1)",
     "APPROX_COUNT_DISTINCT": "write COUNT(DISTINCT x): it is exact before the noise",
+    "GROUPING": "leave it out: the key of a row of totals is `(total)`",
     "NULLIF": "write CASE WHEN x <> 0 THEN x END",
     "SIGN": "write CASE WHEN x > 0 THEN 1 WHEN x < 0 THEN -1 ELSE 0 END",
     "TRUNC": "write FLOOR(x), or CEIL(x) below zero",
@@ -72,6 +92,45 @@ _WRITTEN: dict[str, str] = {
     "REGR_INTERCEPT": "learn a model (`model:` in the job file)",
     "REGR_R2": "write CORR(y, x) and square the answer",
 }
+
+
+_CASTS = {
+    **dict.fromkeys(("TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMPNTZ", "DATETIME", "DATE", "TIME"), _DAY),
+    **dict.fromkeys(("VARCHAR", "TEXT", "CHAR"), "leave it out: a key is shown as it is, GROUP BY day"),
+    "BOOLEAN": "write a comparison, as in x <> 0",
+}
+
+
+def refusal_of(node: exp.Expr) -> tuple[str, str, str] | None:
+    """Return code, message and hint of a node that has a rewrite of its own, or None."""
+    if type(node) in {exp.Cast, exp.TryCast}:
+        of = node.args.get("to")
+        target = of.this.name if isinstance(of, exp.DataType) else ""
+        plain = "leave it out: numbers are exact here; of a condition write CASE WHEN c THEN 1 ELSE 0 END"
+        return "unknown_function", "a cast is not in the language", _CASTS.get(target, plain)
+    return HINTS.get(type(node))
+
+
+_MIXED = {
+    "a date": _DAY,
+    "a truth value": "write `x` or `NOT x`; where a number is meant CASE WHEN x THEN 1 ELSE 0 END",
+    "a text": "write numbers without quotes, and texts with them",
+}
+
+
+def mixed_hint(*kinds: str) -> str:
+    """Return what to write where several types stand that must be one."""
+    return next((hint for kind, hint in _MIXED.items() if kind in kinds), "give every part the same type")
+
+
+_WIDE = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)} | dict.fromkeys("‘’", "'")
+_WIDE |= {**dict.fromkeys("“”", '"'), "、": ",", "。": ".", "\u3000": " "}
+
+
+def wide_hint(found: str, otherwise: str) -> str:
+    """Return what to write where a full-width sign stands that an input method wrote, else `otherwise`."""
+    wide = next((sign for sign in found if sign in _WIDE), None)
+    return otherwise if wide is None else f"`{wide}` is full-width: write `{_WIDE[wide]}`"
 
 
 def rewrite_of(name: str, known: str) -> str:

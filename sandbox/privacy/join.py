@@ -177,7 +177,14 @@ def _keeps_left(text: Text, join: exp.Join, sides: Sequence[JoinSide]) -> bool:
     known_arguments(text, join, "this", "on", "using", "side", "kind")
     side, kind = str(join.args.get("side") or "").upper(), str(join.args.get("kind") or "").upper()
     if side not in {"", "LEFT"} or kind not in {"", "INNER", "OUTER"}:
-        raise text.refusal(join, "join", "two datasets are joined by JOIN or LEFT JOIN", _example(before[0], right))
+        example = _example(before[0], right)
+        if kind == "ANTI":
+            example = (
+                f"{example.replace('JOIN', 'LEFT JOIN', 1)} WHERE {right.name}.x IS NULL, x a column without NULLs"
+            )
+        elif kind == "SEMI":
+            example = f"{example} and count units: COUNT(DISTINCT {before[0].base.unit.sql_name})"
+        raise text.refusal(join, "join", "two datasets are joined by JOIN or LEFT JOIN", example)
     if before[0].base.unit.kind != right.base.unit.kind:
         raise text.refusal(
             join,
@@ -204,9 +211,8 @@ def _beside(text: Text, join: exp.Join, before: Sequence[JoinSide], right: JoinS
         named = {(one.table.lower(), one.name.lower()) for one in pair if isinstance(one, exp.Column)}
         found = [name for name, unit in units.items() if named == {(name, unit), (right.name, own)}]
     if not found:
-        raise text.refusal(
-            join, "join", "two datasets are joined by the unit and nothing else", _example(before[0], right)
-        )
+        hint = f"{_example(before[0], right)}; other conditions stand in WHERE"
+        raise text.refusal(join, "join", "two datasets are joined by the unit and nothing else", hint)
     return list(units).index(found[0])
 
 
@@ -256,6 +262,8 @@ def _most_rows(meetings: Sequence[Meeting], rows: int) -> int:
 
 def _example(left: JoinSide, right: JoinSide) -> str:
     one, other = left.base.unit.sql_name, right.base.unit.sql_name
+    table = right.base.table.lower()
+    named = right.name if right.step is not None or right.name == table else f"{table} {right.name}"
     if one == other:
-        return f"write … JOIN {right.name} USING ({one})"
-    return f"write … JOIN {right.name} ON {left.name}.{one} = {right.name}.{other}"
+        return f"write … JOIN {named} USING ({one})"
+    return f"write … JOIN {named} ON {left.name}.{one} = {right.name}.{other}"

@@ -136,7 +136,8 @@ def _pairs(text: Text, join: exp.Join, name: str, table: PublicTable, translator
         sides = [node.this, node.expression] if isinstance(node, exp.EQ) else []
         own = [side for side in sides if isinstance(side, exp.Column) and side.table.lower() == name]
         if len(own) != 1:
-            raise text.refusal(node, "join", "a public table is joined by equality of its columns", _EXAMPLE)
+            hint = f"{_EXAMPLE}; for ranges write CASE WHEN age < 10 THEN 'child' ELSE 'adult' END"
+            raise text.refusal(node, "join", "a public table is joined by equality of its columns", hint)
         nodes.append((own[0].name.lower(), next(side for side in sides if side is not own[0])))
     if not nodes or any(column not in table.columns for column, _ in nodes):
         raise text.refusal(join, "join", "the join names no column of the public table", _EXAMPLE)

@@ -68,7 +68,8 @@ def check_margins(
                 select,
                 "rollup",
                 "totals take keys with a public domain that are never NULL",
-                "add a filter `… IS NOT NULL`, write COALESCE, or group by fewer or narrower keys",
+                "add a filter `… IS NOT NULL`, write COALESCE, group by fewer or narrower keys, or name the values: "
+                "CASE WHEN diag = 'A' THEN 'A' ELSE 'other' END",
             )
     if any(aggregate.kind not in _ADDS_UP for aggregate in aggregates):
         raise text.refusal(

@@ -17,7 +17,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from sandbox.errors import BoundError, QueryError
-from sandbox.privacy.hints import HINTS
+from sandbox.privacy.hints import HINTS, wide_hint
 from sandbox.privacy.query import Settings
 from sandbox.privacy.settings import split_settings
 
@@ -28,6 +28,9 @@ MAX_NESTING = 40
 
 _CALL = re.compile(r"([A-Za-z_]+)\s*\([\s(]*$")
 """The name of a function, right before its first argument; the parser keeps no place for some."""
+
+_OPERATORS = {"POW", "POWER", "REGEXP_MATCHES", "REGEXP_LIKE"}
+"""Functions that the parser also makes of operators, before which another function's name may stand."""
 
 _STARTS = {TokenType.SELECT, TokenType.WITH}
 _OPEN = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE}
@@ -58,25 +61,33 @@ class Text:
         offsets = [] if node is None else [_span(inner) for inner in node.walk()]
         spans = [span for span in offsets if span is not None]
         if not spans and node is not None and node.parent is not None:
-            return self.place(node.parent)
+            return self._of_a_word(node) or self.place(node.parent)
         if not spans:
             return 1, 1, self.sql[:40]
-        start, end = min(spans)
-        if (
-            isinstance(node, exp.Func)
-            and not isinstance(node, exp.Cast)
-            and _span(node) is None
-            and (name := _CALL.search(self.sql, 0, start))
-        ):
-            return self.at(name.start(1), name.end(1) - 1)
-        return self.at(start, end)
+        return self.at(*(self._name(node) or min(spans)))
 
-    def called(self, node: exp.Func) -> str:
+    def _of_a_word(self, node: exp.Expr) -> tuple[int, int, str] | None:
+        """Return the place of a word that the parser keeps none for, as in `NULL` and `CURRENT_USER`."""
+        word = "NULL" if isinstance(node, exp.Null) else node.sql_name() if isinstance(node, exp.Func) else None
+        found = None if word is None else re.search(rf"\b{word}\b", self.sql, re.IGNORECASE)
+        return None if found is None else self.at(found.start(), found.end() - 1)
+
+    def _name(self, node: exp.Expr | None) -> tuple[int, int] | None:
+        """Return where the name of a function stands whose place the parser does not keep."""
+        if not isinstance(node, exp.Func) or isinstance(node, exp.Cast) or _span(node) is not None:
+            return None
+        spans = [span for inner in node.walk() if (span := _span(inner)) is not None]
+        found = _CALL.search(self.sql, 0, min(spans)[0]) if spans else None
+        if found is None or (isinstance(node, exp.Binary) and found[1].upper() not in _OPERATORS):
+            return None
+        return found.start(1), found.end(1) - 1
+
+    def called(self, node: exp.Expr) -> str:
         """Return the name of a function as the question writes it; the parser renames some."""
-        found = self.place(node)[2]
-        if found.isidentifier():
+        span = self._name(node) or _span(node)
+        if span is not None and (found := self.at(*span)[2]).isidentifier():
             return found
-        return str(node.this) if isinstance(node, exp.Anonymous) else node.sql_name()
+        return str(node.this) if not isinstance(node, exp.Func) or isinstance(node, exp.Anonymous) else node.sql_name()
 
     def at(self, start: int, end: int) -> tuple[int, int, str]:
         """Return line, column and text of a span of characters."""
@@ -120,12 +131,13 @@ def parse_select(sql: str) -> tuple[Text, exp.Select, Settings]:
         raise text.refusal(
             None, "syntax", "the question cannot be read as SQL", "see docs/reference/sql.md for examples"
         ) from None
-    if len(statements) != 1 or statements[0] is None:
+    statements = [statement for statement in statements if statement is not None]
+    if len(statements) != 1:
         raise text.refusal(None, "several_statements", "expected exactly one statement", "ask one question at a time")
     statement = statements[0]
     if type(statement) is not exp.Select:
         raise text.refusal(
-            None, "not_select", "expected a single SELECT", "write SELECT … FROM one table, without UNION"
+            None, "not_select", "expected a single SELECT", "write SELECT … FROM one table, and the others apart"
         )
     return text, statement, settings
 
@@ -147,9 +159,10 @@ def _check_tokens(text: Text, tokens: list[Token]) -> None:
     if len(tokens) > MAX_TOKENS:
         raise text.refusal(None, "too_long", f"the question has more than {MAX_TOKENS} words", "ask a shorter question")
     if tokens[0].token_type not in _STARTS:
-        raise text.refusal(
-            None, "not_select", "expected a SELECT", "write SELECT … FROM a table; only a question can be asked"
-        )
+        hint = "write SELECT … FROM a table; only a question can be asked"
+        if tokens[0].token_type is TokenType.L_PAREN:
+            hint = f"{hint}, without brackets around it"
+        raise text.refusal(None, "not_select", "expected a SELECT", hint)
     depth = run = 0
     for token in tokens:
         run = run + 1 if token.token_type in _SIGNS else 0
@@ -171,7 +184,7 @@ def _syntax_error(text: Text, error: SqlglotError) -> QueryError:
     line, column = first.get("line"), first.get("col")
     return QueryError(
         "the question cannot be read as SQL",
-        hint="see docs/reference/sql.md for examples",
+        hint=wide_hint(_outside_texts(text.sql), "see docs/reference/sql.md for examples"),
         code="input.query.syntax",
         line=line if isinstance(line, int) else 1,
         column=column if isinstance(column, int) else 1,
@@ -179,16 +192,22 @@ def _syntax_error(text: Text, error: SqlglotError) -> QueryError:
     )
 
 
+def _outside_texts(sql: str) -> str:
+    """Return a question without what stands in quotes."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"", "", sql)
+
+
 def known_arguments(text: Text, node: exp.Expr, *names: str) -> None:
     """Refuse a node that carries an argument besides `names` and sqlglot's own flags."""
     flags = {"big_int", "typed", "safe", "ignore_nulls", "is_division", "comments"}
     for name, value in node.args.items():
         if name not in names and name not in flags and value not in (None, False, []):
-            if type(value) in HINTS:
-                raise text.refusal(value, *HINTS[type(value)])
+            one = value[0] if isinstance(value, list) else value
+            if type(one) in HINTS:
+                raise text.refusal(one, *HINTS[type(one)])
             raise text.refusal(
                 value if isinstance(value, exp.Expr) else node,
                 "feature",
                 f"`{name.rstrip('_').replace('_', ' ')}` is not in the language here",
-                "see docs/reference/sql.md for what is",
+                "leave it out; docs/reference/sql.md says what is",
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from sandbox.errors import QueryError
-from sandbox.privacy.hints import names_hint
+from sandbox.privacy.hints import names_hint, wide_hint
 from sandbox.privacy.parse import Text
 
 
@@ -31,7 +31,7 @@ class Side:
 
 def unknown_column(text: Text, node: exp.Expr, name: str, known: Sequence[str]) -> QueryError:
     """Return the refusal of a column that is not there; it names the nearest that is."""
-    hint = names_hint(name, known, "the columns are")
+    hint = wide_hint(node.name, names_hint(name, known, "the columns are"))
     return text.refusal(node, "unknown_column", f"there is no column `{name[:64]}`", hint)
 
 
@@ -45,6 +45,15 @@ def name_in_join(text: Text, sides: Sequence[Side], node: exp.Expr, named: tuple
     table, name = named
     meant = [side for side in sides if table in {None, side.name}]
     if any(name == side.unit for side in meant):
+        lone = meant[0] if len(meant) == 1 and not meant[0].counts else None
+        if lone is not None:
+            raise text.refusal(
+                node,
+                "unit_column",
+                f"`{lone.name}.{name[:64]}` names a unit, where it has a row at all, and cannot be asked",
+                f"for units without a row there write {lone.name}.{next(iter(lone.columns), 'x')} IS NULL, "
+                "or so of another column that has no NULLs of its own",
+            )
         return unit
     found = {side.columns[name] for side in meant if name in side.columns}
     if len(found) > 1:

@@ -93,6 +93,9 @@ def read_step(
             "make a step of each table and join those, as in WITH p AS (…), q AS (…) … FROM p JOIN q "
             f"USING ({base.unit.sql_name})",
         )
+    if having := select.args.get("having"):
+        hint = "name what is compared, and filter units in the second step: … WHERE n > 3"
+        raise text.refusal(having, "feature", "a first step has no HAVING", hint)
     known_arguments(text, select, "expressions", "from_", "where", "group")
     return _StepReader(text, select, name, base, Translator(text, base, names), bound).read()
 
@@ -135,6 +138,13 @@ class _StepReader:
                 made.append((name, f"CAST({clamp(sql, of)} AS BIGINT)", read))
                 columns.append(_number_column(name, of, nullable=nullable))
                 continue
+            if inner.find(exp.AggFunc) is not None:
+                raise self.text.refusal(
+                    node,
+                    "aggregate_place",
+                    "the aggregates of a first step stand by themselves",
+                    "give each a name and compute in the second step, as in SUM(s - 2 * n); AVG(x) is a unit's mean",
+                )
             expr = self.translator.translate(inner)
             if expr not in keys:
                 raise self.text.refusal(
@@ -163,14 +173,19 @@ class _StepReader:
         group = self.select.args.get("group")
         nodes = [] if group is None else list(group.expressions)
         if group is not None:
+            if group.args.get("all"):
+                raise self.text.refusal(
+                    self.select, "group_key", "a first step names its keys", f"write GROUP BY {self.base.unit.column}"
+                )
             known_arguments(self.text, group, "expressions")
         others = [node for node in nodes if not self._is_unit(bare(node))]
         if len(others) == len(nodes):
+            unit = self.base.unit.column
+            hint = f"write it as in SELECT {unit}, COUNT(*) AS n … GROUP BY {unit}"
+            if not nodes and self.select.find(exp.AggFunc) is None:
+                hint = f"to choose rows or columns alone ask the table: FROM {self.base.table} WHERE …; else {hint}"
             raise self.text.refusal(
-                self.select,
-                "subquery",
-                f"the first step of a question groups by the {self.base.unit.kind}",
-                f"write it as in SELECT {self.base.unit.column}, COUNT(*) AS n … GROUP BY {self.base.unit.column}",
+                self.select, "subquery", f"the first step of a question groups by the {self.base.unit.kind}", hint
             )
         return [self.translator.translate(node) for node in others]
 
@@ -207,7 +222,7 @@ class _StepReader:
                     node,
                     "unknown_function",
                     "this aggregate is not in the language of a first step",
-                    f"known are {KNOWN}",
+                    _OF_TRUTH.get(self.text.called(node), f"known are {KNOWN}"),
                 )
             known_arguments(self.text, node, "this", "expressions")
             argument = self.translator.translate(inner)
@@ -226,7 +241,10 @@ class _StepReader:
             counted = "*" if not argument.nullable and not distinct else f"{distinct}{render(argument)}"
             least = 0 if argument.nullable else 1
             return f"count({counted})", NumberType(least, top, Fraction(1)), False
-        of = build.number_type(argument, node.sql_name() if isinstance(node, exp.Func) else "an aggregate")
+        name = node.sql_name() if isinstance(node, exp.Func) else "an aggregate"
+        if isinstance(argument.type, TruthType):
+            raise build.type_error(f"{name} needs a number, got a truth value", f"write {name}{_TRUE_AS_ONE}")
+        of = build.number_type(argument, name)
         _check_room(of, max(top, self.base.max_rows))
         value = f"CAST({clamp(render(argument), of)} AS BIGINT)"
         return (*_MAKERS[type(node)](value, of, top), argument.nullable)
@@ -266,6 +284,12 @@ _MAKERS: dict[type[exp.Expr], Callable[[str, NumberType, int], tuple[str, Number
     exp.Avg: _mean,
     exp.Min: _extreme("min"),
     exp.Max: _extreme("max"),
+}
+_TRUE_AS_ONE = "(CASE WHEN c THEN 1 ELSE 0 END)"
+_OF_TRUTH = {
+    name: f"write {extreme}{_TRUE_AS_ONE}"
+    for one, extreme in (("bool_or", "MAX"), ("bool_and", "MIN"))
+    for name in (one, one.upper())
 }
 KNOWN = "COUNT, COUNT(DISTINCT x), SUM, AVG, MIN and MAX"
 

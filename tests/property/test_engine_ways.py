@@ -66,7 +66,14 @@ def encoded(table):
     st.sampled_from(KEYS),
     st.sampled_from(FILTERS),
     st.sampled_from(
-        ["COUNT(*)", "COUNT(*) AS n, COUNT(DISTINCT patient) AS u", "COUNT(*) AS n, SUM(age) AS s, COUNT(cost) AS c"]
+        [
+            "COUNT(*)",
+            "COUNT(*) AS n, COUNT(DISTINCT patient) AS u",
+            "COUNT(*) AS n, SUM(age) AS s, COUNT(cost) AS c",
+            "COUNT(*) FILTER (WHERE 1 = 2)",
+            "SUM(2) AS s",
+            "COUNT(CASE WHEN 1 = 1 THEN 1 END) AS n, COUNT(DISTINCT patient) AS u",
+        ]
     ),
     tables(max_units=8, max_rows=9),
     st.integers(1, 5),
@@ -89,7 +96,7 @@ def test_the_statement_counts_what_one_counts_row_by_row(keys, where, aggregates
 @given(
     st.sampled_from(KEYS),
     st.sampled_from(FILTERS),
-    st.sampled_from(["age", "cost", "age + 1"]),
+    st.sampled_from(["age", "cost", "age + 1", "3", "CASE WHEN 1 = 2 THEN 3 END"]),
     st.booleans().flatmap(lambda described: tables(max_units=6, described=described)),
     st.integers(1, 4),
 )
@@ -110,6 +117,23 @@ def test_a_histogram_holds_the_rows_that_one_counts_by_value(keys, where, argume
         bins = {key: list(vector[plan.scalars :]) for key, vector in vectors.items()}
         found = {key: counts for key, counts in bins.items() if any(counts)}
         assert found == dict(expected)
+
+
+def test_a_public_table_of_one_row_makes_a_literal_of_its_column():
+    """A past fault: values that read no column were counted as rows, or the plan failed on its own layout."""
+    sql = (
+        "WITH d(district, weight) AS (VALUES ('east', 5)) "
+        "SELECT district, {} AS v FROM visits JOIN d USING (district) GROUP BY district"
+    )
+    rows = world.visits({1: [{}, {}], 2: [{"district": "west"}], 3: [{}]})
+    # Of a literal 5 the step is 5, so three rows sum to 3.
+    expected = {"SUM(weight)": (3,), "COUNT(*) FILTER (WHERE weight > 5)": (0,), "SUM(weight - 5)": (0,)}
+    for value, amounts in expected.items():
+        plan = world.plan(sql.format(value))
+        assert dict(run_plan(plan, [world.table(rows)], engine=ENGINE).cells) == {("east",): amounts}
+    plan = world.plan(sql.format("MEDIAN(weight)"))
+    (found,) = gather(plan, run_plan(plan, [world.table(rows)], engine=ENGINE)).items()
+    assert found == (("east",), (3,))
 
 
 @pytest.mark.parametrize("rows", [3, 2000])

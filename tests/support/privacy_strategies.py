@@ -299,9 +299,7 @@ def pure():
 
 def any_questions():
     """Questions of every form."""
-    return st.one_of(questions(), questions(), two_steps(), joined(), rescaled(), margined())
-
-    return st.one_of(questions(), questions(), two_steps(), joined(), rescaled(), pure())
+    return st.one_of(questions(), questions(), two_steps(), joined(), rescaled(), margined(), pure())
 
 
 @st.composite

@@ -292,11 +292,11 @@ def test_a_third_table_of_another_kind_of_units_does_not_join():
 
 # What is refused of joins, what its hint must say, and the same question written so.
 REWRITES = [
-    (f"{BOTH} JOIN drugs d ON d.price = c.age", "JOIN d ON v.patient = d.holder", f"{BOTH} JOIN drugs d ON v.patient = d.holder"),
-    (f"{BOTH} RIGHT JOIN drugs d ON d.holder = v.patient", "JOIN d ON v.patient = d.holder", f"{BOTH} JOIN drugs d ON v.patient = d.holder"),
+    (f"{BOTH} JOIN drugs d ON d.price = c.age", "JOIN drugs d ON v.patient = d.holder", f"{BOTH} JOIN drugs d ON v.patient = d.holder"),
+    (f"{BOTH} RIGHT JOIN drugs d ON d.holder = v.patient", "JOIN drugs d ON v.patient = d.holder", f"{BOTH} JOIN drugs d ON v.patient = d.holder"),
     (
         "FROM visits v JOIN visits w ON v.age = w.age JOIN visits x USING (patient)",
-        "JOIN w USING (patient)",
+        "JOIN visits w USING (patient)",
         "FROM visits v JOIN visits w USING (patient) JOIN visits x USING (patient)",
     ),
     (
@@ -310,8 +310,8 @@ REWRITES = [
         "4 of them together and about the others apart",
         f"{CHAIN} JOIN visits w USING (patient)",
     ),
-    (f"{BOTH} ASOF JOIN drugs d ON d.holder = v.patient", "JOIN d ON v.patient = d.holder", f"{BOTH} JOIN drugs d ON v.patient = d.holder"),
-    ("FROM visits v NATURAL JOIN visits w", "JOIN w USING (patient)", "FROM visits v JOIN visits w USING (patient)"),
+    (f"{BOTH} ASOF JOIN drugs d ON d.holder = v.patient", "JOIN drugs d ON v.patient = d.holder", f"{BOTH} JOIN drugs d ON v.patient = d.holder"),
+    ("FROM visits v NATURAL JOIN visits w", "JOIN visits w USING (patient)", "FROM visits v JOIN visits w USING (patient)"),
     (
         f"FROM (SELECT v.patient, COUNT(*) AS m {BOTH} GROUP BY v.patient) p JOIN drugs d ON d.holder = p.patient",
         "make a step of each table and join those",
