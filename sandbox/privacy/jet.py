@@ -83,6 +83,8 @@ def _reaching(jet: Jet, sigmas: Sequence[Fraction]) -> Sequence[Fraction]:
     smooth noise makes more, it hides the steps.
     """
     coarse = {index: slope for index, slope in jet.slopes.items() if sigmas[index] < SMOOTH}
+    if not coarse:
+        return sigmas
     steps = Jet(Fraction(0), coarse)
     if 2 * covariance(steps, steps, sigmas) <= covariance(jet, jet, sigmas):
         return sigmas
