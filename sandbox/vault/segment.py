@@ -21,7 +21,9 @@ from sandbox.crypto.suites import Suite
 from sandbox.errors import SealBrokenError
 from sandbox.vault.arrays import numpy_of
 from sandbox.vault.chunks import ChunkContext, open_chunk, seal_chunk_into, sealed_length
-from sandbox.vault.columns import SYSTEM_COLUMNS, UNIT_COLUMN
+from sandbox.vault.columns import RANK_COLUMN, SYSTEM_COLUMNS, UNIT_COLUMN
+from sandbox.vault.packed import packed_numbers, packed_texts, packed_units
+from sandbox.vault.parquet_file import DictionaryColumn, write_dictionary_column
 from sandbox.vault.room import Room
 
 CHUNK_ROWS = 1 << 20
@@ -167,11 +169,10 @@ def encode_column(column: str, values: pa.Array) -> pa.Buffer:
 def write_column(column: str, values: pa.Array, sink: pa.NativeFile) -> None:
     """Write the Parquet file of one column, encoded for its kind.
 
-    Text of few values and numbers of very few get a dictionary.  Other numbers and dates are split into planes of
-    bytes, of which lz4 drops the empty ones, or left as they are: a sample decides.  64-bit numbers that fit into 32
-    bits are stored so.  Units lie in runs, which lz4 alone packs best.  A column without missing values says so, which
-    spares a level for each value on both ways.  Statistics are left out: they would only lengthen what is
-    sealed anyway.
+    Text of few values, numbers of very few or close to one another, and units in runs get a dictionary.  Other numbers
+    and dates are split into planes of bytes, of which lz4 drops the empty ones, or left as they are: a sample decides.
+    64-bit numbers that fit into 32 bits are stored so.  A column without missing values says so, which spares a level
+    for each value on both ways.  Statistics are left out: they would only lengthen what is sealed anyway.
 
     Args:
         column: its name.
@@ -180,6 +181,10 @@ def write_column(column: str, values: pa.Array, sink: pa.NativeFile) -> None:
     """
     own = column in SYSTEM_COLUMNS
     narrow = values if own else _narrowed(values)
+    packed = _packed(column, narrow)
+    if packed is not None:
+        write_dictionary_column(column, packed, sink)
+        return
     layout = _Layout() if column == UNIT_COLUMN else _choose_layout(narrow, own=own)
     schema = pa.schema([pa.field(column, narrow.type, nullable=bool(narrow.null_count))])
     pq.write_table(
@@ -222,11 +227,34 @@ def _number_layout(sample: pa.Array) -> _Layout:
     if not len(sample):
         return _Layout()
     width = sample.type.bit_width // 8
-    raw = numpy_of(sample.view(pa.int32() if width == 4 else pa.int64())).view(np.uint8).reshape(-1, width)
-    whole, split = (_LZ4.compress(np.ascontiguousarray(each)).size for each in (raw, raw.T))
-    if min(whole, split) > _WORTH_IT * raw.size:
+    whole, split = _compressed(sample)
+    if min(whole, split) > _WORTH_IT * len(sample) * width:
         return _Layout(compression="none")
     return _Layout(split=split < whole)
+
+
+def _compressed(sample: pa.Array) -> tuple[int, int]:
+    """Return how many bytes lz4 makes of numbers or dates as they are, and in planes of bytes."""
+    width = sample.type.bit_width // 8
+    raw = numpy_of(sample.view(pa.int32() if width == 4 else pa.int64())).view(np.uint8).reshape(-1, width)
+    whole, split = (_LZ4.compress(np.ascontiguousarray(each)).size for each in (raw, raw.T))
+    return whole, split
+
+
+def _packed(column: str, values: pa.Array) -> DictionaryColumn | None:
+    """Return a column whose dictionary is at hand, or None where Arrow's writer does better."""
+    if column == UNIT_COLUMN:
+        return packed_units(values)
+    if column == RANK_COLUMN:
+        return None
+    if pa.types.is_dictionary(values.type):
+        return packed_texts(values)
+    if not pa.types.is_integer(values.type) and not pa.types.is_date32(values.type):
+        return None
+    sample = values.slice(0, _SAMPLE_ROWS)
+    if not len(sample) or values.null_count or _has_few_values(sample):
+        return None
+    return packed_numbers(values, most=min(_compressed(sample)))
 
 
 def _narrowed(values: pa.Array) -> pa.Array:
