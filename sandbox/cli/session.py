@@ -138,8 +138,17 @@ def told(command: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
+def place_of(error: SaggarError) -> str:
+    """Return where in a question its refusal points, in brackets; nothing for other errors."""
+    line, column, found = (error.details.get(name) for name in ("line", "column", "found"))
+    if line is None or column is None or not found:
+        return ""
+    return f" (line {line}, column {column}: {str(found).splitlines()[0][:40]})"
+
+
 def tell(error: SaggarError) -> NoReturn:
     """Print an error as people read it and end with its family's exit code."""
-    errors.print(f"[red]refused[/] [dim]{escape(error.code)}[/]  {escape(error.message)}", soft_wrap=True)
+    told_of = escape(f"{error.message}{place_of(error)}")
+    errors.print(f"[red]refused[/] [dim]{escape(error.code)}[/]  {told_of}", soft_wrap=True)
     errors.print(f"[cyan]hint:[/] {escape(error.hint)}", soft_wrap=True)
     raise SystemExit(type(error).exit_status)

@@ -114,9 +114,9 @@ def _formula(
         return None
     match formula.op:
         case FormulaOp.ADD:
-            return jets.added(left, right)
+            return jets.total(left, right, sigmas)
         case FormulaOp.SUBTRACT:
-            return jets.added(left, jets.scaled(right, Fraction(-1)))
+            return jets.total(left, jets.scaled(right, Fraction(-1)), sigmas)
         case FormulaOp.MULTIPLY:
             return jets.product(left, right, sigmas)
         case _:
@@ -264,7 +264,7 @@ def _correlation(estimate: Estimate, noisy: Sequence[Fraction | int], sigmas: Se
     if spread.amount <= 0 or other_spread.amount <= 0:
         return None
     scale = jets.rooted(jets.multiplied(spread, other_spread), sigmas)
-    found = jets.divided(_comoment(one, other, both), scale, sigmas)
+    found = jets.quotient(_comoment(one, other, both), scale, sigmas)
     if found is None:
         return None
     sure = means.sure and all(jets.error_of(part, sigmas) * _KNOWN < part.amount * 2 for part in (spread, other_spread))

@@ -1,10 +1,11 @@
 """Numbers that carry their error: a value, its derivative by every noisy integer, and what is known of its interval.
 
 All of it is post-processing.  An affine value has an exact standard error and an exact interval.  A quotient of two
-affine values has Fieller's interval.  A product has the error of a product of normals, and where one of its factors is
-not known well, the interval that the factors' own leave it.  Anything else has the delta method's error, and the
-interval that goes with it.  Statistics that two values share are counted once, since derivatives add before they are
-squared.  Noise of a few steps is not normal but moves in whole steps: intervals take it as reaching to the next one.
+affine values has Fieller's interval.  A product has the error of a product of normals.  Anything else has the delta
+method's error, and the interval that goes with it; where a part is not known well, or its own interval is not what the
+delta method makes it, the interval is what the parts' own leave the whole.  Statistics that two values share are
+counted once, since derivatives add before they are squared.  Noise of a few steps is not normal but moves in whole
+steps: intervals take it as reaching to the next one.
 
 Source: Fieller 1954, "Some problems in interval estimation".
 """
@@ -16,15 +17,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from sandbox.privacy.scales import of_the_same_law, reach_of_95
+from sandbox.privacy.scales import of_the_same_law, reach_of_95, widening_for_two
 
 STEPS = 64
 SMOOTH = 10
 """Noise of so many steps is as good as normal: the steps move what an interval covers by less than 0.6 %."""
 _KNOWN = 10
 """A factor is known well where its noise is below one part in this many."""
-_BOTH = Fraction(2_241_403, 1_959_964)
-"""What widens two 95 % intervals so that both hold together in 95 % of cases: the 98.75 % point of the normal law."""
+_LIKE = Fraction(6, 5)
+"""A value is as good as linear where each side of its interval is the delta method's within this factor."""
 
 
 def root_up(square: Fraction) -> Fraction:
@@ -144,6 +145,24 @@ def added(one: Jet, other: Jet) -> Jet:
     return Jet(one.amount + other.amount, slopes, both, _common(one.grain, other.grain) if both else Fraction(0))
 
 
+def total(one: Jet, other: Jet, sigmas: Sequence[Fraction]) -> Jet:
+    """Return the sum, with the interval that both leave it where one of them is not as good as linear."""
+    found = added(one, other)
+    if one.constant or other.constant or (_is_linear(one, sigmas) and _is_linear(other, sigmas)):
+        return found
+    (low, high), (low_2, high_2) = _widened(one, sigmas), _widened(other, sigmas)
+    return Jet(found.amount, found.slopes, interval=(low + low_2, high + high_2))
+
+
+def _is_linear(jet: Jet, sigmas: Sequence[Fraction]) -> bool:
+    """Return whether the delta method says of a value what its own interval says."""
+    if jet.affine:
+        return True
+    low, high = interval_of(jet, sigmas)
+    half = reach_of_95(sigmas) * root_up(covariance(jet, jet, sigmas))
+    return all(half <= side * _LIKE and side <= half * _LIKE for side in (jet.amount - low, high - jet.amount))
+
+
 def multiplied(one: Jet, other: Jet) -> Jet:
     """Return the product."""
     for factor, jet in ((one, other), (other, one)):
@@ -167,7 +186,8 @@ def product(one: Jet, other: Jet, sigmas: Sequence[Fraction]) -> Jet:
     first, second = covariance(one, one, sigmas), covariance(other, other, sigmas)
     together = first * second + covariance(one, other, sigmas) ** 2
     error = root_up(covariance(found, found, sigmas) + together)
-    if all(jet.amount**2 > _KNOWN**2 * square for jet, square in ((one, first), (other, second))):
+    known = all(jet.amount**2 > _KNOWN**2 * square for jet, square in ((one, first), (other, second)))
+    if known and _is_linear(one, sigmas) and _is_linear(other, sigmas):
         half = reach_of_95(sigmas) * root_up(covariance(found, found, _reaching(found, sigmas)) + together)
         return Jet(found.amount, found.slopes, interval=(found.amount - half, found.amount + half), error=error)
     ends = [end * end_2 for end in _widened(one, sigmas) for end_2 in _widened(other, sigmas)]
@@ -175,12 +195,30 @@ def product(one: Jet, other: Jet, sigmas: Sequence[Fraction]) -> Jet:
 
 
 def _widened(jet: Jet, sigmas: Sequence[Fraction]) -> tuple[Fraction, Fraction]:
-    low, high = interval_of(jet, sigmas)
-    return jet.amount - (jet.amount - low) * _BOTH, jet.amount + (high - jet.amount) * _BOTH
+    (low, high), wider = interval_of(jet, sigmas), widening_for_two(sigmas)
+    return jet.amount - (jet.amount - low) * wider, jet.amount + (high - jet.amount) * wider
 
 
 def divided(one: Jet, other: Jet, sigmas: Sequence[Fraction]) -> Jet | None:
-    """Return the quotient, or None where the divisor is within its own noise of zero."""
+    """Return the quotient, or None where the divisor is within its own noise of zero.
+
+    Where the delta method does not hold, the interval is the one that both parts leave it.
+    """
+    found = quotient(one, other, sigmas)
+    if found is None or other.constant or (one.affine and other.affine):
+        return found
+    known = other.amount**2 > _KNOWN**2 * covariance(other, other, sigmas)
+    if known and _is_linear(one, sigmas) and _is_linear(other, sigmas):
+        return found
+    low, high = _widened(other, sigmas)
+    if low <= 0 <= high:
+        return None
+    ends = [end / end_2 for end in _widened(one, sigmas) for end_2 in (low, high)]
+    return Jet(found.amount, found.slopes, interval=(min(ends), max(ends)))
+
+
+def quotient(one: Jet, other: Jet, sigmas: Sequence[Fraction]) -> Jet | None:
+    """Return the quotient by the delta method, or of affine values by Fieller's; None where `divided` gives None."""
     if other.constant:
         return None if other.amount == 0 else scaled(one, 1 / other.amount)
     if other.amount**2 <= reach_of_95(sigmas) ** 2 * covariance(other, other, sigmas) or other.amount == 0:

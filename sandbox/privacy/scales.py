@@ -20,6 +20,10 @@ Z_LAPLACE = Fraction(2_118_303, 1_000_000)
 """ln(20) / sqrt(2), rounded up: the 97.5 % point of Laplace's law in standard deviations."""
 
 
+_BOTH = Fraction(2_241_403, 1_959_964)
+_BOTH_LAPLACE = Fraction(1_231_379, 1_000_000)
+
+
 @dataclass(frozen=True, slots=True)
 class LaplaceScales(Sequence[Fraction]):
     """Standard deviations of discrete Laplace noise; a plain sequence is of discrete Gaussians."""
@@ -40,6 +44,14 @@ class LaplaceScales(Sequence[Fraction]):
 def reach_of_95(deviations: Sequence[Fraction]) -> Fraction:
     """Return how many standard deviations hold 95 % of what these noises make of a value, rounded up."""
     return Z_LAPLACE if isinstance(deviations, LaplaceScales) else Z
+
+
+def widening_for_two(deviations: Sequence[Fraction]) -> Fraction:
+    """Return what widens two 95 % intervals so that both hold together in 95 % of cases, whatever they share.
+
+    It is the 98.75 % point of the law over its 97.5 % point: of Laplace's ln(40) / ln(20).
+    """
+    return _BOTH_LAPLACE if isinstance(deviations, LaplaceScales) else _BOTH
 
 
 def of_the_same_law(deviations: Sequence[Fraction], changed: Sequence[Fraction]) -> Sequence[Fraction]:

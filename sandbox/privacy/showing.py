@@ -36,7 +36,10 @@ def showing_notes(plan: Plan) -> list[str]:
     settings, notes = plan.settings, []
     if settings.suppress is not None:
         share = f"{math.floor(settings.suppress * 1000) / 10:g} %"
-        notes.append(f"values whose 95 % interval reaches beyond +-{share} of the value are not shown")
+        notes.append(
+            f"values whose 95 % interval reaches beyond +-{share} of the value are not shown; which are is chosen by "
+            "the noisy values, so those that just pass lean away from zero, and their intervals do not say so"
+        )
     if settings.nonnegative:
         notes.append("counts and totals below zero are shown as zero, so that sums over many small cells lean high")
     if settings.rounded:

@@ -164,6 +164,14 @@ def test_a_mistake_is_told_with_its_code_a_hint_and_the_exit_code_of_its_family(
         assert told.out == ""
 
 
+def test_a_refused_question_is_told_with_its_place(place, monkeypatch):
+    monkeypatch.chdir(place.files)
+    sql = "SELECT COUNT(*) AS n\nFROM visits\nWHERE nosuch > 3"
+    told = run_here("--state", place.state, "quote", "--sql", sql, "--epsilon", "0.1")
+    assert told.code == 3
+    assert told.err.splitlines()[0].endswith("there is no column `nosuch` (line 3, column 7: nosuch)")
+
+
 def test_none_of_the_mistakes_cost_anything(place):
     assert posted(place).rho == 0
     assert not (place.files / "releases").exists()

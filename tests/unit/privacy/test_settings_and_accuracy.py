@@ -153,6 +153,18 @@ def test_post_processing_is_done_on_choice_and_said():
     assert not any("may make small counts" in note for note in answer.notes)
 
 
+def test_what_just_passes_suppression_is_said_to_lean_away_from_zero():
+    """Of cells without rows one in 20 is shown at a share of 1, and no interval of those holds the truth inside."""
+    plan = world.plan("SELECT delta, age > 60 AS old, COUNT(*) AS n FROM visits GROUP BY 1, 2 SETTINGS suppress = 1")
+    answer = measure(plan, run_plan(plan, [world.table([])]), OpenDpNoise()).answer
+    shown = [place for place, row in enumerate(answer.rows) if row[2] is not None]
+    # Of 422 draws at 1 in 20 or a little less: 21, and more than 70 with a chance below 1e-15.
+    assert len(answer.rows) == 422
+    assert len(shown) <= 70
+    assert all(answer.lower[place][2] >= 0 or answer.upper[place][2] <= 0 for place in shown)
+    assert any("lean away from zero" in note for note in answer.notes)
+
+
 def test_settings_are_audited_as_the_rest_is():
     plan = world.plan(
         "SELECT district, COUNT(*) AS n, AVG(cost) AS a FROM visits GROUP BY 1 SETTINGS bounding = 'rescale', nonnegative = TRUE"
