@@ -6,7 +6,7 @@ import pytest
 
 from sandbox.crypto.keyfile import lock_key
 from sandbox.crypto.keys import generate_key
-from sandbox.jobs.keeping import check_vault, collect_vault
+from sandbox.jobs.keeping import check_vault, collect_vault, missing_documents
 from sandbox.model.keys import Role, SuiteName
 from sandbox.service.ceremonies import deal, open_keys
 from sandbox.service.compose import register_key
@@ -134,6 +134,33 @@ def test_a_flipped_bit_of_a_key_or_document_beside_the_vault_is_found_and_named(
     path.write_bytes(path.read_bytes()[:-1])
     told = desk("vault", "check", "--json", code=6)
     assert [fault["object"] for fault in told.json["faults"]] == ["keys/health.key"]
+
+
+def test_a_document_of_the_log_that_is_gone_is_a_fault(desk: Desk, world: World) -> None:
+    world.run()
+    documents = sorted((world.state / "documents" / "objects").iterdir())
+    named = [path for path in documents if is_named(world, path.name)]
+    assert len(named) > 6
+    with world.engine() as engine:
+        assert list(missing_documents(engine)) == []
+        for path in named:
+            held = path.read_bytes()
+            path.unlink()
+            assert f"documents/objects/{path.name}" in {fault.object for fault in missing_documents(engine)}
+            path.write_bytes(held)
+    first = named[0]
+    first.unlink()
+    told = desk("vault", "check", code=6)
+    assert "vault.seal_broken.missing" in told.err
+    assert f"the document `documents/objects/{first.name}`, which entry " in told.err
+
+
+def is_named(world: World, name: str) -> bool:
+    """Whether an entry of the log, or a transcript that one names, has a document's digest in it."""
+    with world.records() as records:
+        entries = b"".join(entry.to_bytes() for entry in records.ledger.entries(0, records.ledger.size))
+    there = (world.state / "documents" / "objects").iterdir()
+    return name.encode() in entries + b"".join(path.read_bytes() for path in there)
 
 
 def test_the_record_of_ceremonies_follows_the_master_key(desk: Desk, world: World) -> None:
