@@ -27,6 +27,9 @@ def add_to(keys: typer.Typer) -> None:
     keys.command(
         name="destroy-share", epilog="Example: saggar keys destroy-share an.share --key an.key --out an.receipt"
     )(destroy_share)
+    keys.command(name="declare-lost", epilog="Example: saggar keys declare-lost an --by bo --by chen --out an.lost")(
+        declare_lost
+    )
     keys.command(epilog="Example: saggar keys rotate --dataset hospital")(rotate)
     keys.command(epilog="Example: saggar keys passphrase")(passphrase)
     keys.command(name="second-factor", epilog="Example: saggar keys second-factor /media/key/saggar.factor")(
@@ -120,6 +123,39 @@ def destroy_share(
     _delete(share, aside)
     put_in_place(aside, out)
     console.print(f"destroyed {share}; receipt in {out}")
+
+
+@told
+def declare_lost(
+    custodian: Annotated[str, typer.Argument(help="The custodian whose share is lost.")],
+    by: Annotated[
+        list[str], typer.Option("--by", help="Who says so: the custodian, or as many others as the threshold; repeat.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where the signed declaration goes.")],
+    ceremony: Annotated[str | None, typer.Option(help="Which ceremony, where there are several.")] = None,
+    key: Annotated[
+        list[Path] | None, typer.Option("--key", help="A custodian's key file, where it is not in the state directory.")
+    ] = None,
+    yes: YesOption = False,
+) -> None:
+    """Declare a share lost, so that an epoch can be closed without it 挂失."""
+    from sandbox.model.canonical import canonical_bytes
+    from sandbox.service.files import write_durably
+    from sandbox.vault.lost import declare_lost as sign_lost
+    from sandbox.vault.lost import find_share
+    from sandbox.vault.outstanding import ceremonies
+
+    new_file(out)
+    with opened_keys("keys declare-lost") as keys:
+        found, at = find_share(ceremonies(keys.keyring), custodian, ceremony), keys.clock.now()
+    console.print(
+        f"You sign that the share of [bold]{custodian}[/] in ceremony {found['ceremony'][:12]} cannot be found.\n"
+        "Whoever finds it, with its holder's key, has it again: the record of the closed epoch will say so."
+    )
+    confirm(f"declare the share of {custodian} lost", yes)
+    signers = [_key_of(person.key_id, person.name, key or []) for person in registered(list(dict.fromkeys(by)))]
+    write_durably(out, canonical_bytes(sign_lost(found, custodian, signers, at=at).to_record()), mode=0o644)
+    console.print(f"declared lost: the share of {custodian}; hand {out} in with `saggar keys close-epoch --lost`")
 
 
 @told
@@ -282,16 +318,22 @@ def _delete(share: Path, receipt: Path) -> None:
 
 
 def _open(share: Share, key_files: list[Path]) -> OpenedShare:
-    from sandbox.crypto.named_file import public_of
-    from sandbox.service.config import Layout
     from sandbox.vault.custody import open_share
 
-    own = Layout(session.state).keys / f"{share.custodian}.key"
+    return open_share(share, _key_of(share.key_id, share.custodian, key_files))
+
+
+def _key_of(key_id: str, name: str, key_files: list[Path]) -> PrivateKey:
+    """Return a custodian's private key, from the files named or from the state directory."""
+    from sandbox.crypto.named_file import public_of
+    from sandbox.service.config import Layout
+
+    own = Layout(session.state).keys / f"{name}.key"
     for path in [*key_files, *([own] if own.exists() else [])]:
-        if public_of(read_file(path), str(path)).key_id == share.key_id:
-            return open_share(share, open_key(path))
+        if public_of(read_file(path), str(path)).key_id == key_id:
+            return open_key(path)
     raise KeyUnavailableError(
-        f"the key file of custodian `{share.custodian}` is not here",
-        hint=f"`{share.custodian}` brings it: add `--key FILE`",
+        f"the key file of custodian `{name}` is not here",
+        hint=f"`{name}` brings it: add `--key FILE`",
         code="vault.key_unavailable.no_file",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from sandbox.cli.audit import read_trust, verify
 from sandbox.cli.custody import YesOption, confirm, new_file, opened_keys, read_file, registered_as
 from sandbox.cli.session import console, new_passphrase, passphrase_for, print_json, session, told
 from sandbox.cli.tables import Table
+from sandbox.errors import LedgerError
 from sandbox.model.digest import short
 from sandbox.model.keys import Role
 
@@ -77,6 +79,9 @@ def close_epoch(
     receipt: Annotated[
         list[Path] | None, typer.Option("--receipt", help="A custodian's receipt of a destroyed share; repeat.")
     ] = None,
+    lost: Annotated[
+        list[Path] | None, typer.Option("--lost", help="A declaration that a share is lost; repeat.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The directory for the record. Default: epoch-N.")] = None,
     yes: YesOption = False,
 ) -> None:
@@ -84,8 +89,10 @@ def close_epoch(
     from sandbox.jobs.destroy import close_epoch as log_closing
     from sandbox.service.ceremonies import replace_master
     from sandbox.service.compose import open_engine, trust_record
+    from sandbox.vault.lost import LostShare
     from sandbox.vault.outstanding import ShareReceipt
 
+    declared = [LostShare.parse(read_file(path), name=path.name) for path in lost or []]
     receipts = [ShareReceipt.parse(read_file(path), name=path.name) for path in receipt or []]
     check_room(out)
     old, new = passphrase_for("sandbox"), new_passphrase("sandbox")
@@ -93,9 +100,9 @@ def close_epoch(
     confirm("close the epoch", yes)
     custodians = registered_as(Role.CUSTODIAN)
     with opened_keys("keys close-epoch", old) as keys:
-        ids = replace_master(keys, old=old, new=new, receipts=receipts, custodians=custodians)
+        ids = replace_master(keys, old=old, new=new, receipts=receipts, custodians=custodians, lost=declared)
     with open_engine(session.state, passphrase=new, purpose="keys close-epoch", wait_s=session.wait_s) as engine:
-        given = [each.to_record() for each in receipts]
+        given = [*(each.to_record() for each in receipts), *(each.to_record() for each in declared)]
         logged = log_closing(engine, old_master=ids[0], new_master=ids[1], receipts=given)
         trust = trust_record(engine)
     record = logged.document.record
@@ -105,6 +112,11 @@ def close_epoch(
         f"epoch {record['epoch']} is closed: {len(record['survivors'])} datasets live on under the new master key, "
         f"{len(record['certificates'])} certificates are complete (L2)"
     )
+    if declared:
+        console.print(
+            f"{len(declared)} shares are lost and not destroyed: whoever finds them with their holders' keys "
+            "has them again"
+        )
     console.print(f"record in [bold]{directory}[/]; forget the old passphrase, and split the new master key now")
 
 
@@ -113,6 +125,9 @@ def verify_destruction_files(
     certificate: Annotated[Path, typer.Argument(help="The certificate, or the directory that it lies in.")],
     trust: Annotated[Path | None, typer.Option(help="The keys you trust. Default: trust.json beside it.")] = None,
     epoch: Annotated[Path | None, typer.Option(help="The closed epoch (epoch.json or its directory).")] = None,
+    without_receipt: Annotated[
+        bool, typer.Option("--without-receipt", help="Check the signatures alone, where a receipt of the log is lost.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check a certificate of destruction offline: signatures, second read, the log's receipt, the closed epoch."""
@@ -124,32 +139,36 @@ def verify_destruction_files(
     closed = None
     if epoch is not None:
         epoch_path = epoch / EPOCH if epoch.is_dir() else epoch
-        closed = (read_file(epoch_path), _receipt(epoch_path))
-    facts = verify_destruction(read_file(path), keys, trusted_for(origin, keys), receipt=_receipt(path), epoch=closed)
+        closed = (read_file(epoch_path), _receipt(epoch_path, needed=not without_receipt))
+    receipt = _receipt(path, needed=not without_receipt)
+    facts = verify_destruction(read_file(path), keys, trusted_for(origin, keys), receipt=receipt, epoch=closed)
+    logged = facts.receipt is not None and (closed is None or closed[1] is not None)
     if as_json:
         print_json(
             {
                 "verified": True,
                 "certificate": facts.certificate,
                 "level": facts.level,
+                "logged": logged,
                 "entry": None if facts.receipt is None else facts.receipt.entry.seq,
+                "lost_shares": facts.lost_shares(),
                 "record": facts.record,
             }
         )
         return
-    console.print(certificate_table(facts.record, level=facts.level))
-    where = (
-        "no receipt was handed in" if facts.receipt is None else f"entry {facts.receipt.entry.seq} of a cosigned log"
-    )
-    console.print(f"[green]holds[/]: {len(facts.signers)} signatures, {where}, level [bold]{facts.level}[/]")
+    console.print(certificate_table(facts.record, level=facts.level, lost=facts.lost_shares()))
+    where = "" if facts.receipt is None else f"entry {facts.receipt.entry.seq} of a cosigned log, "
+    console.print(f"[green]holds[/]: {len(facts.signers)} signatures, {where}level [bold]{facts.level}[/]")
+    if not logged:
+        console.print("[yellow]by signatures alone[/]: without a receipt nothing shows that it stands in the log")
     if trust is None:
         console.print("[dim]the keys came with the certificate; compare their ids with the ones you know:[/]")
         for key in facts.signers:
             console.print(f"  [dim]{key.role.value} {key.name} {key.key_id}[/]")
 
 
-def certificate_table(record: dict[str, Any], *, level: str) -> Table:
-    """Return a certificate as a table."""
+def certificate_table(record: dict[str, Any], *, level: str, lost: Sequence[str] = ()) -> Table:
+    """Return a certificate as a table; `lost` are the custodians whose share of the old key was declared lost."""
     table = Table(
         "what 项目", "says 内容", title=f"destruction of {record['dataset']} 销毁证明, {level}", title_justify="left"
     )
@@ -167,6 +186,11 @@ def certificate_table(record: dict[str, Any], *, level: str) -> Table:
         # Of what remains the closed epoch ends this alone: without a second factor an old passphrase still opens.
         closed = level == "L2" and remains.startswith("backups of this vault from before")
         table.add_row("remains 仍存", "backups: closed by L2" if closed else remains)
+    if lost:
+        told = (
+            f"shares declared lost and not destroyed: {', '.join(lost)}; found again with their keys they still count"
+        )
+        table.add_row("remains 仍存", told)
     table.add_row("replay left 可重放", f"levels {', '.join(map(str, record['replay']['left']))}; level 4 is lost")
     return table
 
@@ -194,6 +218,20 @@ def _write(directory: Path, name: str, document: bytes, receipt: str, trust: dic
         write_durably(directory / file, data, mode=0o644)
 
 
-def _receipt(document: Path) -> str | None:
+def _receipt(document: Path, *, needed: bool) -> str | None:
+    """Return the receipt beside a document.
+
+    Raises:
+        LedgerError: there is none, and it is needed (`ledger.destruction.receipt`): signatures do not show that the log
+            has the document.
+    """
     path = document.parent / RECEIPT
-    return read_file(path).decode("utf-8", "replace") if path.exists() else None
+    if path.exists():
+        return read_file(path).decode("utf-8", "replace")
+    if needed:
+        raise LedgerError(
+            f"there is no `{RECEIPT}` beside `{document}`, so nothing shows that it stands in the log",
+            hint="ask for it; `--without-receipt` checks the signatures alone",
+            code="ledger.destruction.receipt",
+        )
+    return None

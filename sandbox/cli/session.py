@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sandbox.crypto.keys import PrivateKey
-from sandbox.errors import KeyUnavailableError, SaggarError
+from sandbox.errors import KeyUnavailableError, SaggarError, UnavailableError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,9 +113,9 @@ def told(command: Callable[P, T]) -> Callable[P, T]:
         try:
             return command(*args, **kwargs)
         except SaggarError as error:
-            if kwargs.get("as_json"):
-                print_json({"error": error.to_dict()})
-            tell(error)
+            refuse(error, as_json=bool(kwargs.get("as_json")))
+        except MemoryError:
+            refuse(_no_memory(), as_json=bool(kwargs.get("as_json")))
         except KeyboardInterrupt:
             errors.print("[yellow]stopped[/]; what was reserved by a running job is charged at the next command")
             raise SystemExit(EXIT_INTERRUPTED) from None
@@ -146,9 +146,24 @@ def place_of(error: SaggarError) -> str:
     return f" (line {line}, column {column}: {str(found).splitlines()[0][:40]})"
 
 
+def refuse(error: SaggarError, *, as_json: bool) -> NoReturn:
+    """Tell an error to people, and before that to programs where they asked."""
+    if as_json:
+        print_json({"error": error.to_dict()})
+    tell(error)
+
+
 def tell(error: SaggarError) -> NoReturn:
     """Print an error as people read it and end with its family's exit code."""
     told_of = escape(f"{error.message}{place_of(error)}")
     errors.print(f"[red]refused[/] [dim]{escape(error.code)}[/]  {told_of}", soft_wrap=True)
     errors.print(f"[cyan]hint:[/] {escape(error.hint)}", soft_wrap=True)
     raise SystemExit(type(error).exit_status)
+
+
+def _no_memory() -> SaggarError:
+    return UnavailableError(
+        "there is not enough memory for this command",
+        hint="what was there before still is; raise the limit (`ulimit -v`) or free memory, and run it again",
+        code="service.unavailable.memory",
+    )

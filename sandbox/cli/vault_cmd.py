@@ -40,7 +40,8 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
         console.status("reading") as status,
     ):
         report = check_vault(engine, lambda number: status.update(f"{number} objects read"))
-        report = replace(report, faults=(*report.faults, *broken_files(Layout(session.state))))
+        registered = {key.name: key.key_id for key in engine.state().keys.values()}
+        report = replace(report, faults=(*report.faults, *broken_files(Layout(session.state), registered)))
     if as_json:
         print_json(
             {

@@ -57,6 +57,10 @@ class Documents(Protocol):
         """Return the bytes whose digest this is; a damaged document is refused."""
         ...
 
+    def holds(self, digest: str) -> bool:
+        """Return whether a document of this digest is there; what it holds is not looked at."""
+        ...
+
 
 class WitnessClient(Protocol):
     """A line to the witness, a process of its own with keys and memory of its own."""

@@ -38,7 +38,7 @@ def export_bundle(engine: Engine, *, by: str) -> dict[str, bytes]:
     for number, note in enumerate(engine.ledger.checkpoints()):
         files[f"log/checkpoints/{number:06d}.note"] = note.encode()
     for entry in entries:
-        for digest in _referenced(engine, entry):
+        for digest in (*named_documents(entry), *sealed_parts(engine, entry)):
             files[f"documents/{digest.partition(':')[2]}"] = engine.documents.get(digest)
         if entry.kind is EntryKind.JOB_SETTLED and entry.body["release"] is not None:
             name = entry.body["job"].partition(":")[2]
@@ -59,9 +59,17 @@ def adopt_policies(engine: Engine) -> None:
         engine.append(EntryKind.POLICY_ADOPTED, {"policy": engine.documents.put(record)})
 
 
-def _referenced(engine: Engine, entry: Entry) -> list[str]:
-    digests = [entry.body[name] for name in _REFERENCES.get(entry.kind, ()) if entry.body[name] is not None]
-    if entry.kind is EntryKind.JOB_SETTLED:
-        transcript = Transcript.parse(engine.documents.get(entry.body["transcript"]))
-        digests += list(transcript.sealed.values())
-    return digests
+def named_documents(entry: Entry) -> list[str]:
+    """Return the digests of the documents that an entry names itself."""
+    return [entry.body[name] for name in _REFERENCES.get(entry.kind, ()) if entry.body[name] is not None]
+
+
+def sealed_parts(engine: Engine, entry: Entry) -> list[str]:
+    """Return the digests of the sealed parts of the job that an entry settles, which its transcript names.
+
+    Raises:
+        VaultError: the transcript is not there or was changed.
+    """
+    if entry.kind is not EntryKind.JOB_SETTLED:
+        return []
+    return list(Transcript.parse(engine.documents.get(entry.body["transcript"])).sealed.values())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from sandbox.errors import VaultError
 from sandbox.jobs.engine import Engine
+from sandbox.jobs.export import named_documents, sealed_parts
 from sandbox.model.digest import Digest, short
+from sandbox.model.entry import Entry
 from sandbox.model.keys import Role
 from sandbox.vault.manifest import manifest_name
 from sandbox.vault.scrub import Fault, ScrubReport
@@ -22,7 +25,7 @@ def check_vault(engine: Engine, progress: Callable[[int], None] | None = None) -
     """Read every sealed object, manifest and key file again.
 
     What the log names and what cannot be opened any more, a half in its owner's hands apart, is a fault: a snapshot
-    without its manifest, its platform half or its dataset's key.
+    without its manifest, its platform half or its dataset's key; and so is a document that is not there.
     """
     held = held_snapshots(engine)
     report = engine.vault.check(engine.trusted(Role.SANDBOX), progress, held)
@@ -35,7 +38,19 @@ def check_vault(engine: Engine, progress: Callable[[int], None] | None = None) -
         for snapshot, code in zip(report.locked, report.locks, strict=True)
         if snapshot in held and code != OWNER_HALF
     ]
-    return replace(report, faults=(*report.faults, *faults))
+    return replace(report, faults=(*report.faults, *faults, *missing_documents(engine)))
+
+
+def missing_documents(engine: Engine) -> Iterator[Fault]:
+    """Yield each document that the log names and that is not here; what those that are here hold is not looked at."""
+    told: set[str] = set()
+    for entry in engine.ledger.entries(0, engine.ledger.size):
+        for digest in (*named_documents(entry), *_sealed_parts(engine, entry)):
+            if digest not in told and not engine.documents.holds(digest):
+                told.add(digest)
+                name = f"documents/objects/{digest.partition(':')[2]}"
+                what = f"the document `{name}`, which entry {entry.seq} of the log names, is missing"
+                yield Fault(name, "vault.seal_broken.missing", what)
 
 
 def collect_vault(engine: Engine) -> tuple[str, ...]:
@@ -56,3 +71,11 @@ def held_snapshots(engine: Engine) -> tuple[Digest, ...]:
         for snapshot, _ in dataset.snapshots
         if dataset.certificate_of(snapshot) is None
     )
+
+
+def _sealed_parts(engine: Engine, entry: Entry) -> list[str]:
+    """Return the sealed parts that a settled job's transcript names; one that is missing or broken names none."""
+    try:
+        return sealed_parts(engine, entry)
+    except VaultError:
+        return []

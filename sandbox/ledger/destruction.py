@@ -103,6 +103,12 @@ class DestructionFacts:
     receipt: ReceiptFacts | None
     epoch: dict[str, Any] | None
 
+    def lost_shares(self) -> list[str]:
+        """Return the custodians whose share of the old master key was declared lost and not destroyed."""
+        given = [] if self.epoch is None else self.epoch["receipts"]
+        declared = [each["lost"] for each in given if isinstance(each, dict) and isinstance(each.get("lost"), dict)]
+        return [str(each.get("custodian")) for each in declared]
+
 
 def sign_record(record: dict[str, Any], context: str, signers: Sequence[PrivateKey]) -> SignedRecord:
     """Return the record with a signature by each signer."""

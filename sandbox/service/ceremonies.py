@@ -23,8 +23,9 @@ from sandbox.vault.blobs import LocalBlobStore
 from sandbox.vault.custody import OpenedShare, Share, combine_shares, split_master, verify_share
 from sandbox.vault.escrow import keep_in_escrow, keys_in_escrow
 from sandbox.vault.keyring import Keyring
+from sandbox.vault.lost import LostShare
 from sandbox.vault.masters import MASTER_FILE, MasterRing
-from sandbox.vault.outstanding import ShareReceipt, check_receipts, forget_ceremonies, note_ceremony
+from sandbox.vault.outstanding import ShareReceipt, begin_record, check_receipts, forget_ceremonies, note_ceremony
 from sandbox.vault.rotation import begin_master, rotate_dataset, rotate_master
 from sandbox.vault.unit_keys import unit_keys, unit_kinds
 
@@ -78,6 +79,7 @@ def deal(keys: OpenKeys, custodians: Sequence[PublicKey], *, threshold: int) -> 
     """
     at = keys.clock.now()
     shares = split_master(keys.keyring.ring, custodians, threshold=threshold, signer=keys.own["sandbox"], at=at)
+    begin_record(keys.keyring)
     for key in keys.own.values():
         keep_in_escrow(keys.keyring, key)
     for number, share in enumerate(shares, start=1):
@@ -177,7 +179,13 @@ def rotate(keys: OpenKeys, passphrase: str, *, dataset: str | None) -> int:
 
 
 def replace_master(
-    keys: OpenKeys, *, old: str, new: str, receipts: Sequence[ShareReceipt], custodians: Sequence[PublicKey]
+    keys: OpenKeys,
+    *,
+    old: str,
+    new: str,
+    receipts: Sequence[ShareReceipt],
+    custodians: Sequence[PublicKey],
+    lost: Sequence[LostShare] = (),
 ) -> tuple[str, str]:
     """Put a new master key under a new passphrase in force and forget the old one; return both ids.
 
@@ -196,7 +204,7 @@ def replace_master(
             code="input.passphrase",
         )
     keyring = keys.keyring
-    check_receipts(keyring, receipts, custodians)
+    check_receipts(keyring, receipts, custodians, lost)
     before = keyring.ring.keys[-1].key_id
     begin_master(keyring, old)
     factor, path = None, factor_path(keys.layout)

@@ -66,5 +66,9 @@ class DocumentDirectory:
             )
         return data
 
+    def holds(self, digest: str) -> bool:
+        """Return whether there is a document of this name; `get` says whether it is what was put."""
+        return self._path(parse_digest(digest)).exists()
+
     def _path(self, digest: str) -> Path:
         return self._objects / digest.partition(":")[2]

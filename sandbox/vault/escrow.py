@@ -13,12 +13,12 @@ from sandbox.vault.key_errors import broken_key_file
 from sandbox.vault.keyring import Keyring
 from sandbox.vault.masters import MasterKey
 
-_FOLDER = "escrow/"
+ESCROW = "escrow/"
 
 
 def keep_in_escrow(keyring: Keyring, key: PrivateKey) -> None:
     """Store a key under the master key in force."""
-    keyring.store.put(_FOLDER + key.public.name, lock_key(key, _phrase(keyring, keyring.ring.primary)))
+    keyring.store.put(ESCROW + key.public.name, lock_key(key, _phrase(keyring, keyring.ring.primary)))
 
 
 def keys_in_escrow(keyring: Keyring) -> tuple[PrivateKey, ...]:
@@ -27,17 +27,20 @@ def keys_in_escrow(keyring: Keyring) -> tuple[PrivateKey, ...]:
     Raises:
         KeyUnavailableError: one hangs under a master key that is not in the ring (`vault.key_unavailable.escrow`).
     """
-    return tuple(open_escrow(keyring, name) for name in keyring.store.names(_FOLDER))
+    return tuple(open_escrow(keyring, name) for name in keyring.store.names(ESCROW))
 
 
 def open_escrow(keyring: Keyring, name: str) -> PrivateKey:
     """Return the key in one file of the escrow; raise as `keys_in_escrow` does, or that the file is damaged."""
-    return _unlock(keyring, name)[0]
+    key = _unlock(keyring, name)[0]
+    if ESCROW + key.public.name != name:
+        raise broken_key_file(name)
+    return key
 
 
 def rewrap_escrow(keyring: Keyring) -> None:
     """Hang what is in escrow under the master key in force."""
-    for name in keyring.store.names(_FOLDER):
+    for name in keyring.store.names(ESCROW):
         key, master = _unlock(keyring, name)
         if master != keyring.ring.primary:
             keep_in_escrow(keyring, key)

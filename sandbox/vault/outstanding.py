@@ -13,12 +13,14 @@ from typing import Any
 
 from sandbox.crypto.keys import PrivateKey
 from sandbox.crypto.signing import sign, verify_signature
-from sandbox.errors import SaggarError, VaultError
+from sandbox.errors import SaggarError, SealBrokenError, VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import PublicKey, Signature
 from sandbox.vault.custody import Share
+from sandbox.vault.escrow import ESCROW
 from sandbox.vault.key_errors import broken_key_file, trimmed_key
 from sandbox.vault.keyring import Keyring
+from sandbox.vault.lost import LostShare, check_lost
 from sandbox.vault.masters import MasterKey
 
 RECEIPT_CONTEXT = "saggar/share-destroyed/1"
@@ -106,9 +108,12 @@ def ceremonies(keyring: Keyring) -> list[dict[str, Any]]:
     """Return the ceremonies whose shares are out.
 
     Raises:
-        SealBrokenError: the record was changed (`vault.seal_broken.key`): it decides who must destroy a share.
+        SealBrokenError: the record was changed (`vault.seal_broken.key`), or is gone although keys lie in escrow, which
+            a ceremony puts there (`vault.seal_broken.missing`): it decides who must destroy a share.
     """
     if not keyring.store.exists(_FILE):
+        if any(keyring.store.names(ESCROW)):
+            raise _missing_record()
         return []
     record = _record(keyring.store.get(_FILE))
     if set(record) == {"v", "ceremonies"} and record["v"] == 2:  # before it had a check; the next writing gives it one
@@ -123,10 +128,17 @@ def ceremonies(keyring: Keyring) -> list[dict[str, Any]]:
     return _list_of(record)
 
 
+def begin_record(keyring: Keyring) -> None:
+    """Make the record of the ceremonies, if there is none, before a first ceremony puts anything in escrow."""
+    if not keyring.store.exists(_FILE):
+        _write(keyring, ceremonies(keyring))
+
+
 def rewrap_ceremonies(keyring: Keyring) -> None:
     """Bind the record of the ceremonies to the master key in force."""
+    known = ceremonies(keyring)
     if keyring.store.exists(_FILE):
-        _write(keyring, ceremonies(keyring))
+        _write(keyring, known)
 
 
 def forget_ceremonies(keyring: Keyring, *, keep: str) -> None:
@@ -136,14 +148,20 @@ def forget_ceremonies(keyring: Keyring, *, keep: str) -> None:
         _write(keyring, left)
 
 
-def check_receipts(keyring: Keyring, receipts: Sequence[ShareReceipt], custodians: Sequence[PublicKey]) -> None:
-    """Refuse unless fewer shares than the threshold are left of every ceremony so far.
+def check_receipts(
+    keyring: Keyring,
+    receipts: Sequence[ShareReceipt],
+    custodians: Sequence[PublicKey],
+    lost: Sequence[LostShare] = (),
+) -> None:
+    """Refuse unless fewer shares than the threshold are left of every ceremony so far, destroyed and lost ones apart.
 
     Raises:
-        VaultError: a receipt's signature does not hold (`vault.custody.receipt`), or too many shares are out
-            (`vault.custody.outstanding`); it names who must act.
+        VaultError: a receipt's signature does not hold (`vault.custody.receipt`), a declaration of a lost share does
+            not (`vault.custody.lost`), or too many shares are out (`vault.custody.outstanding`); it names who must act.
     """
     keys = {key.key_id: key for key in custodians}
+    known = {entry["ceremony"]: entry for entry in ceremonies(keyring)}
     gone: set[tuple[str, int, str]] = set()
     for receipt in receipts:
         key = keys.get(receipt.key_id)
@@ -154,7 +172,11 @@ def check_receipts(keyring: Keyring, receipts: Sequence[ShareReceipt], custodian
         except SaggarError as error:
             raise _wrong_receipt(receipt.custodian) from error
         gone.add((receipt.ceremony, receipt.index, receipt.key_id))
-    for entry in ceremonies(keyring):
+    for each in lost:
+        if each.ceremony in known:
+            check_lost(each, known[each.ceremony], keys)
+            gone.add((each.ceremony, each.index, each.key_id))
+    for entry in known.values():
         out = [c for c in entry["custodians"] if (entry["ceremony"], c["index"], c["key"]) not in gone]
         if len(out) >= entry["threshold"]:
             names = ", ".join(f"`{c['name']}`" for c in out)
@@ -162,7 +184,8 @@ def check_receipts(keyring: Keyring, receipts: Sequence[ShareReceipt], custodian
                 f"{len(out)} shares of the old master key from ceremony `{entry['ceremony'][:12]}` are still out, and "
                 f"{entry['threshold']} bring it back",
                 hint=f"{len(out) - entry['threshold'] + 1} of {names} must destroy theirs with "
-                "`saggar keys destroy-share` and hand in the receipt",
+                "`saggar keys destroy-share` and hand in the receipt; a share that nobody finds is declared lost with "
+                "`saggar keys declare-lost`",
                 code="vault.custody.outstanding",
                 custodians=[c["name"] for c in out],
                 ceremony=entry["ceremony"],
@@ -196,6 +219,15 @@ def _list_of(record: dict[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(known, list):
         raise broken_key_file(_FILE)
     return known
+
+
+def _missing_record() -> SealBrokenError:
+    return SealBrokenError(
+        f"the record of who holds shares, `keys/{_FILE}`, is missing",
+        hint="restore it from a backup: without it nobody knows whose shares still bring the master key back",
+        code="vault.seal_broken.missing",
+        object=f"keys/{_FILE}",
+    )
 
 
 def _no_receipt(file: str) -> VaultError:

@@ -18,7 +18,7 @@ from sandbox.model.canonical import parse_canonical
 from sandbox.vault.escrow import rewrap_escrow
 from sandbox.vault.keyring import SIDES, DatasetKeys, Keyring, dataset_name, half_name
 from sandbox.vault.mark import keep_mark, read_mark
-from sandbox.vault.outstanding import rewrap_ceremonies
+from sandbox.vault.outstanding import ceremonies, rewrap_ceremonies
 from sandbox.vault.unit_keys import rewrap_units
 
 
@@ -37,7 +37,11 @@ def begin_master(keyring: Keyring, passphrase: str) -> None:
     """Put a new master key in force and hang every dataset and kind of unit under it; the old one is still kept.
 
     A rotation that broke off is finished with the key that it had drawn.
+
+    Raises:
+        SealBrokenError: the record of the ceremonies is gone or was changed; nothing was written.
     """
+    ceremonies(keyring)
     if len(keyring.ring.keys) == 1:
         keyring.keep_ring(keyring.ring.with_new(), passphrase)
     for dataset in keyring.datasets():

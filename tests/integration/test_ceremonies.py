@@ -67,6 +67,39 @@ def test_a_lost_passphrase_comes_back_from_shares_and_an_epoch_ends_them(desk: D
     assert desk.ask().json["release"]
 
 
+def test_an_epoch_can_be_closed_although_custodians_lost_their_shares(desk: Desk) -> None:
+    for name in NAMES:
+        desk("keys", "new", name, "--role", "custodian")
+    desk("keys", "split", "--custodians", ",".join(NAMES), "--threshold", "2", "--out", "shares", "--yes")
+    for name in ("an", "bo"):
+        (desk.cwd / "shares" / f"{name}.share").unlink()
+    key = desk.world.state / "keys" / "chen.key"
+    desk("keys", "destroy-share", "shares/chen.share", "--key", key, "--out", "chen.receipt", "--yes")
+    close = ("keys", "close-epoch", "--receipt", "chen.receipt", "--out", "epoch", "--yes")
+    desk("destroy", "clinic", "--as", "agency", "--with", "health", "--basis", "order 9", "--out", "gone", "--yes")
+    refused = desk(*close, code=6, SAGGAR_PASSPHRASE_NEW=NEW)
+    assert "vault.custody.outstanding" in refused.err
+    assert "`saggar keys declare-lost`" in refused.err
+    few = desk("keys", "declare-lost", "an", "--by", "bo", "--out", "an.lost", "--yes", code=6)
+    assert "vault.custody.lost" in few.err
+    assert "1 custodians of ceremony" in few.err
+    assert not (desk.cwd / "an.lost").exists()
+    stranger = desk("keys", "declare-lost", "health", "--by", "bo", "--out", "an.lost", "--yes", code=3)
+    assert "input.custody" in stranger.err
+    told = desk("keys", "declare-lost", "an", "--by", "bo", "--by", "chen", "--out", "an.lost", "--yes")
+    assert "declared lost: the share of an" in told.out
+    whole = (desk.cwd / "an.lost").read_bytes()
+    (desk.cwd / "forged.lost").write_bytes(whole.replace(b'"custodian":"an"', b'"custodian":"bo"'))
+    forged = desk(*close, "--lost", "forged.lost", code=6, SAGGAR_PASSPHRASE_NEW=NEW)
+    assert "the declaration that the share of `bo` is lost does not hold" in forged.err
+    closed = desk(*close, "--lost", "an.lost", SAGGAR_PASSPHRASE_NEW=NEW)
+    assert "1 shares are lost and not destroyed" in closed.out
+    checked = saggar("verify", "destruction", "gone", "--epoch", "epoch", "--json", cwd=desk.cwd)
+    assert (checked.code, checked.json["level"], checked.json["lost_shares"]) == (0, "L2", ["an"])
+    told = saggar("verify", "destruction", "gone", "--epoch", "epoch", cwd=desk.cwd, COLUMNS="200")
+    assert "shares declared lost and not destroyed: an" in told.out
+
+
 def test_a_rehearsal_with_shares_of_a_key_that_was_rotated_away_does_not_hold(desk: Desk) -> None:
     for name in NAMES:
         desk("keys", "new", name, "--role", "custodian")
@@ -127,7 +160,7 @@ def test_a_destruction_by_command_is_verified_by_command(desk: Desk) -> None:
     assert "policy.destruction" in desk(*whole, "--as", "agency", "--with", "operator", code=4).err
     assert desk(*whole, "--as", "agency", "--with", "health").json["record"]["dataset"] == "clinic"
     checked = saggar("verify", "destruction", "gone", "--json", cwd=desk.cwd)
-    assert (checked.code, checked.json["level"]) == (0, "L1")
+    assert (checked.code, checked.json["level"], checked.json["logged"]) == (0, "L1", True)
     assert desk.ask(code=6).json["error"]["code"] == "vault.snapshot_not_found.destroyed"
     desk("keys", "close-epoch", "--out", "epoch", "--yes", SAGGAR_PASSPHRASE_NEW=NEW)
     checked = saggar("verify", "destruction", "gone", "--epoch", "epoch", "--json", cwd=desk.cwd)
@@ -135,6 +168,22 @@ def test_a_destruction_by_command_is_verified_by_command(desk: Desk) -> None:
     told = saggar("verify", "destruction", "gone", "--epoch", "epoch", cwd=desk.cwd, COLUMNS="200").out
     assert told.count("backups: closed by L2") == 1
     assert "no second factor: after the epoch is closed" in told
+    (desk.cwd / "epoch" / "receipt.tlog-proof").rename(desk.cwd / "kept")
+    told = saggar("verify", "destruction", "gone", "--epoch", "epoch", "--json", cwd=desk.cwd)
+    assert (told.code, told.json["error"]["code"]) == (7, "ledger.destruction.receipt")
+    alone = saggar("verify", "destruction", "gone", "--epoch", "epoch", "--without-receipt", "--json", cwd=desk.cwd)
+    assert (alone.code, alone.json["level"], alone.json["logged"]) == (0, "L2", False)
+    (desk.cwd / "gone" / "receipt.tlog-proof").unlink()
+    told = saggar("verify", "destruction", "gone", cwd=desk.cwd)
+    assert told.code == 7
+    assert (
+        "refused ledger.destruction.receipt  there is no `receipt.tlog-proof` beside `gone/certificate.json`"
+        in told.err
+    )
+    alone = saggar("verify", "destruction", "gone", "--without-receipt", cwd=desk.cwd, COLUMNS="200")
+    assert alone.code == 0
+    assert "by signatures alone: without a receipt nothing shows that it stands in the log" in alone.out
     path = desk.cwd / "gone" / "certificate.json"
     path.write_bytes(path.read_bytes().replace(b"order 2027-17", b"order 2027-18"))
-    assert "ledger.destruction.signature" in saggar("verify", "destruction", "gone", cwd=desk.cwd).err
+    told = saggar("verify", "destruction", "gone", "--without-receipt", cwd=desk.cwd)
+    assert (told.code, "ledger.destruction.signature" in told.err) == (7, True)

@@ -6,7 +6,7 @@ import pytest
 
 from sandbox.crypto.keyfile import lock_key
 from sandbox.crypto.keys import generate_key
-from sandbox.jobs.keeping import check_vault, collect_vault
+from sandbox.jobs.keeping import check_vault, collect_vault, missing_documents
 from sandbox.model.keys import Role, SuiteName
 from sandbox.service.ceremonies import deal, open_keys
 from sandbox.service.compose import register_key
@@ -124,16 +124,81 @@ def test_a_flipped_bit_of_every_key_file_is_found_and_named(desk: Desk, world: W
 def test_a_flipped_bit_of_a_key_or_document_beside_the_vault_is_found_and_named(desk: Desk, world: World) -> None:
     layout = Layout(world.state)
     files = [*layout.keys.glob("*.key"), layout.witness / "witness.key", *(layout.documents / "objects").iterdir()]
-    assert list(broken_files(layout)) == []
+    with world.records() as records:
+        registered = {key.name: key.key_id for key in records.state().keys.values()}
+    assert list(broken_files(layout, registered)) == []
     for path in files:
         whole = path.read_bytes()
         path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:])
-        assert [fault.object for fault in broken_files(layout)] == [str(path.relative_to(world.state))]
+        assert [fault.object for fault in broken_files(layout, registered)] == [str(path.relative_to(world.state))]
         path.write_bytes(whole)
     path = layout.keys / "health.key"
     path.write_bytes(path.read_bytes()[:-1])
     told = desk("vault", "check", "--json", code=6)
     assert [fault["object"] for fault in told.json["faults"]] == ["keys/health.key"]
+
+
+def test_a_document_of_the_log_that_is_gone_is_a_fault(desk: Desk, world: World) -> None:
+    world.run()
+    documents = sorted((world.state / "documents" / "objects").iterdir())
+    named = [path for path in documents if is_named(world, path.name)]
+    assert len(named) > 6
+    with world.engine() as engine:
+        assert list(missing_documents(engine)) == []
+        for path in named:
+            held = path.read_bytes()
+            path.unlink()
+            assert f"documents/objects/{path.name}" in {fault.object for fault in missing_documents(engine)}
+            path.write_bytes(held)
+    first = named[0]
+    first.unlink()
+    told = desk("vault", "check", code=6)
+    assert "vault.seal_broken.missing" in told.err
+    assert f"the document `documents/objects/{first.name}`, which entry " in told.err
+
+
+def is_named(world: World, name: str) -> bool:
+    """Whether an entry of the log, or a transcript that one names, has a document's digest in it."""
+    with world.records() as records:
+        entries = b"".join(entry.to_bytes() for entry in records.ledger.entries(0, records.ledger.size))
+    there = (world.state / "documents" / "objects").iterdir()
+    return name.encode() in entries + b"".join(path.read_bytes() for path in there)
+
+
+def test_key_files_in_each_others_places_are_named(desk: Desk, world: World) -> None:
+    one, two = world.state / "keys" / "health.key", world.state / "keys" / "operator.key"
+    held = one.read_bytes(), two.read_bytes()
+    one.write_bytes(held[1])
+    two.write_bytes(held[0])
+    told = desk("vault", "check", "--json", code=6)
+    assert {fault["object"] for fault in told.json["faults"]} == {"keys/health.key", "keys/operator.key"}
+    assert "holds the key of `operator`" in told.json["faults"][0]["message"]
+    one.write_bytes(lock_key(generate_key("health", Role.DEPARTMENT, SuiteName.GM), PASSPHRASE))
+    two.write_bytes(held[1])
+    (fault,) = desk("vault", "check", "--json", code=6).json["faults"]
+    assert fault["object"] == "keys/health.key"
+    assert "holds another key than the log has of `health`" in fault["message"]
+
+
+def test_a_record_of_ceremonies_that_is_gone_closes_no_epoch(desk: Desk, world: World) -> None:
+    """Without the record an epoch was closed as if no share were out, and its certificates said so."""
+    custodians(desk)
+    split(desk)
+    keys = world.state / "vault" / "keys"
+    record, escrow = (keys / "custody").read_bytes(), (keys / "escrow" / "sandbox").read_bytes()
+    (keys / "custody").unlink()
+    assert faults_of(world) == {"keys/custody"}
+    for act in (("keys", "close-epoch", "--out", "epoch"), ("keys", "rotate", "--master")):
+        refused = desk(*act, "--yes", code=6, SAGGAR_PASSPHRASE_NEW="words nobody wrote down")
+        assert "vault.seal_broken.missing" in refused.err
+        assert "the record of who holds shares, `keys/custody`, is missing" in refused.err
+    assert not (desk.files / "epoch").exists()
+    (keys / "custody").write_bytes(record)
+    (keys / "escrow" / "sandbox").unlink()
+    assert faults_of(world) == {"keys/escrow/sandbox"}
+    (keys / "escrow" / "sandbox").write_bytes((keys / "escrow" / "witness").read_bytes())
+    (keys / "escrow" / "witness").write_bytes(escrow)
+    assert faults_of(world) == {"keys/escrow/sandbox", "keys/escrow/witness"}
 
 
 def test_the_record_of_ceremonies_follows_the_master_key(desk: Desk, world: World) -> None:

@@ -12,6 +12,7 @@ from sandbox.vault.blobs import LocalBlobStore
 from sandbox.vault.escrow import keep_in_escrow, keys_in_escrow
 from sandbox.vault.keyring import Keyring
 from sandbox.vault.manifest import SnapshotManifest
+from sandbox.vault.outstanding import begin_record
 from sandbox.vault.rotation import begin_master, rotate_dataset, rotate_master
 from sandbox.vault.store import Vault
 from sandbox.vault.unit_keys import unit_keys
@@ -58,6 +59,7 @@ def sealed(seal: Sealer, tools: object, vault: Vault, trusted: list, signers: di
     first = seal(tools.make_batches(ROWS), partitions=2)
     second = seal(tools.make_batches(ROWS, seed=2), partitions=2, parent=first.digest())
     rows_of(vault, second.digest(), trusted)
+    begin_record(vault.keyring)
     keep_in_escrow(vault.keyring, next(iter(signers.values())))
     return second.digest()
 
@@ -97,7 +99,9 @@ def test_a_rotation_leaves_every_sealed_byte_and_gives_every_key_a_new_wrapping(
     assert set(after) == set(keys)
     touched = {name.partition("/")[0] for name in after if after[name] != keys[name]}
     assert touched == (
-        {"datasets", "platform", "owner", "marks"} if which == "dataset" else {"master", "datasets", "units", "escrow"}
+        {"datasets", "platform", "owner", "marks"}
+        if which == "dataset"
+        else {"master", "datasets", "units", "escrow", "custody"}
     )
     assert rows_of(vault if which == "dataset" else reopened(vault), sealed, trusted) == ROWS
     assert unit_keys(vault.keyring, "patient") == units
@@ -133,7 +137,7 @@ def test_a_crash_at_any_write_leaves_a_vault_that_opens_and_a_rotation_that_can_
         else:
             rotate_master(keyring, PASSPHRASE)
 
-    writes = 7 if which == "dataset" else 5
+    writes = 7 if which == "dataset" else 6
     for deaths in range(writes + 1):
         copy = tmp_path / f"crash-{deaths}"
         shutil.copytree(vault._directory, copy)
