@@ -1,4 +1,4 @@
-"""`saggar destroy`, `saggar verify destruction`, `saggar keys close-epoch`: what is gone, and how anybody can tell."""
+"""`saggar destroy`, `certificate`, `verify destruction`, `keys close-epoch`: what is gone, and how anybody can tell."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ CERTIFICATE, EPOCH, RECEIPT, TRUST = "certificate.json", "epoch.json", "receipt.
 def add_to(app: typer.Typer, keys: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command(epilog="Example: saggar destroy hospital --as agency --with health --basis 'order 2026-17'")(destroy)
+    app.command(epilog="Example: saggar certificate hospital --out destroyed-hospital")(certificate)
     verify.command(name="destruction", epilog="Example: saggar verify destruction destroyed-3f2a9c1b7d04")(
         verify_destruction_files
     )
@@ -72,6 +73,33 @@ def destroy(
     console.print(certificate_table(logged.document.record, level="L1"))
     console.print(f"certificate, receipt and keys in [bold]{directory}[/]; it is in the log as {short(logged.digest)}")
     console.print("backups of the vault's keys still open until you run [cyan]saggar keys close-epoch[/]")
+
+
+@told
+def certificate(
+    what: Annotated[
+        str | None, typer.Argument(help="A destroyed dataset, or a snapshot's or certificate's digest.")
+    ] = None,
+    epoch: Annotated[int | None, typer.Option(help="A closed epoch's number, in place of a dataset.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The directory. Default: destroyed-ID or epoch-N.")] = None,
+) -> None:
+    """Write a certificate of destruction, or a closed epoch, again from the log, with its receipt 补发销毁证明."""
+    from sandbox.jobs.certificates import logged_certificate, logged_epoch
+    from sandbox.service.compose import open_engine, trust_record
+
+    if (what is None) is (epoch is None):
+        raise typer.BadParameter("name a dataset or a digest, or `--epoch N`, and not both")
+    check_room(out)
+    with open_engine(
+        session.state, passphrase=passphrase_for("sandbox"), purpose="certificate", wait_s=session.wait_s
+    ) as engine:
+        logged = logged_certificate(engine, what) if what is not None else logged_epoch(engine, epoch or 0)
+        trust = trust_record(engine)
+    directory = out or Path(f"destroyed-{short(logged.digest)}" if epoch is None else f"epoch-{epoch}")
+    check_room(directory)
+    name = CERTIFICATE if epoch is None else EPOCH
+    _write(directory, name, logged.document.to_bytes(), logged.receipt, trust)
+    console.print(f"{name}, receipt and keys in [bold]{directory}[/]; it is in the log as {short(logged.digest)}")
 
 
 @told

@@ -54,7 +54,7 @@ def destroyed_before(dataset: DatasetFacts, snapshot: Digest) -> SnapshotNotFoun
     """Return the error of a snapshot whose certificate of destruction stands in the log."""
     return SnapshotNotFoundError(
         f"snapshot `{short(snapshot)}` of `{dataset.dataset}` was destroyed",
-        hint=f"its certificate is document `{dataset.certificate_of(snapshot)}`, which `saggar export` writes out too",
+        hint=f"its certificate is document `{dataset.certificate_of(snapshot)}`; `saggar certificate` writes it again",
         code="vault.snapshot_not_found.destroyed",
         certificate=dataset.certificate_of(snapshot),
     )

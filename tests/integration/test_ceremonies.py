@@ -165,9 +165,19 @@ def test_a_destruction_by_command_is_verified_by_command(desk: Desk) -> None:
     desk("keys", "close-epoch", "--out", "epoch", "--yes", SAGGAR_PASSPHRASE_NEW=NEW)
     checked = saggar("verify", "destruction", "gone", "--epoch", "epoch", "--json", cwd=desk.cwd)
     assert (checked.code, checked.json["level"]) == (0, "L2")
+    for again, first in ((("clinic",), "gone"), (("--epoch", "1"), "epoch")):
+        desk("certificate", *again, "--out", f"{first}-again", SAGGAR_PASSPHRASE_SANDBOX=NEW)
+        for path in (desk.cwd / first).iterdir():
+            assert path.read_bytes() == (desk.cwd / f"{first}-again" / path.name).read_bytes()
     told = saggar("verify", "destruction", "gone", "--epoch", "epoch", cwd=desk.cwd, COLUMNS="200").out
     assert told.count("backups: closed by L2") == 1
     assert "no second factor: after the epoch is closed" in told
+    for unknown in (("census",), ("1234567",), ("--epoch", "2")):
+        told = desk("certificate", *unknown, code=3, SAGGAR_PASSPHRASE_SANDBOX=NEW)
+        assert "input.unknown_certificate" in told.err
+    assert "input.exists" in desk("certificate", "clinic", "--out", "gone", code=3, SAGGAR_PASSPHRASE_SANDBOX=NEW).err
+    desk("certificate", code=2)
+    desk("certificate", "clinic", "--epoch", "1", code=2)
     (desk.cwd / "epoch" / "receipt.tlog-proof").rename(desk.cwd / "kept")
     told = saggar("verify", "destruction", "gone", "--epoch", "epoch", "--json", cwd=desk.cwd)
     assert (told.code, told.json["error"]["code"]) == (7, "ledger.destruction.receipt")
