@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from sandbox.errors import VaultError
+from sandbox.errors import LedgerError, VaultError
 from sandbox.jobs.engine import Engine
 from sandbox.jobs.export import named_documents, sealed_parts
+from sandbox.ledger.checkpoint import verify_checkpoint
+from sandbox.ledger.database import FILE_NAME
 from sandbox.model.digest import Digest, short
 from sandbox.model.entry import Entry
 from sandbox.model.keys import Role
@@ -25,7 +27,8 @@ def check_vault(engine: Engine, progress: Callable[[int], None] | None = None) -
     """Read every sealed object, manifest and key file again.
 
     What the log names and what cannot be opened any more, a half in its owner's hands apart, is a fault: a snapshot
-    without its manifest, its platform half or its dataset's key; and so is a document that is not there.
+    without its manifest, its platform half or its dataset's key; and so is a document that is not there, and a kept
+    checkpoint that is not what the sandbox signed and a witness cosigned.
     """
     held = held_snapshots(engine)
     report = engine.vault.check(engine.trusted(Role.SANDBOX), progress, held)
@@ -38,7 +41,7 @@ def check_vault(engine: Engine, progress: Callable[[int], None] | None = None) -
         for snapshot, code in zip(report.locked, report.locks, strict=True)
         if snapshot in held and code != OWNER_HALF
     ]
-    return replace(report, faults=(*report.faults, *faults, *missing_documents(engine)))
+    return replace(report, faults=(*report.faults, *faults, *missing_documents(engine), *broken_checkpoints(engine)))
 
 
 def missing_documents(engine: Engine) -> Iterator[Fault]:
@@ -51,6 +54,20 @@ def missing_documents(engine: Engine) -> Iterator[Fault]:
                 name = f"documents/objects/{digest.partition(':')[2]}"
                 what = f"the document `{name}`, which entry {entry.seq} of the log names, is missing"
                 yield Fault(name, "vault.seal_broken.missing", what)
+
+
+def broken_checkpoints(engine: Engine) -> Iterator[Fault]:
+    """Yield each kept checkpoint that is not signed and cosigned, or not of this log: receipts are made of them."""
+    sandbox, witnesses = engine.trusted(Role.SANDBOX), engine.trusted(Role.WITNESS)
+    for number, note in enumerate(engine.ledger.checkpoints(), start=1):
+        try:
+            found = verify_checkpoint(note, sandbox, witnesses).checkpoint
+            is_kept = found == engine.ledger.checkpoint(found.size)
+        except LedgerError:
+            is_kept = False
+        if not is_kept:
+            what = f"checkpoint {number} that the log keeps is not what was signed and cosigned"
+            yield Fault(FILE_NAME, "ledger.checkpoint.kept", what)
 
 
 def collect_vault(engine: Engine) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import pytest
 
 from sandbox.crypto.keyfile import lock_key
 from sandbox.crypto.keys import generate_key
-from sandbox.jobs.keeping import check_vault, collect_vault, missing_documents
+from sandbox.jobs.keeping import broken_checkpoints, check_vault, collect_vault, missing_documents
 from sandbox.model.keys import Role, SuiteName
 from sandbox.service.ceremonies import deal, open_keys
 from sandbox.service.compose import register_key
@@ -155,6 +155,26 @@ def test_a_document_of_the_log_that_is_gone_is_a_fault(desk: Desk, world: World)
     told = desk("vault", "check", code=6)
     assert "vault.seal_broken.missing" in told.err
     assert f"the document `documents/objects/{first.name}`, which entry " in told.err
+
+
+def test_a_kept_checkpoint_that_changed_is_a_fault(desk: Desk, world: World) -> None:
+    world.run()
+    with world.engine() as engine:
+        notes = list(engine.ledger.checkpoints())
+        assert len(notes) > 2
+        assert list(broken_checkpoints(engine)) == []
+    ledger = next(world.state.rglob("ledger.sqlite"))
+    held = ledger.read_bytes()
+    for place in (notes[1].index("\n") + 1, notes[1].rindex("=") - 9):
+        # Another size, and another cosignature.
+        word = notes[1][place : place + 8].encode()
+        assert held.count(word) >= 1
+        ledger.write_bytes(held.replace(word, bytes([word[0] ^ 1]) + word[1:]))
+        with world.engine() as engine:
+            assert {fault.code for fault in broken_checkpoints(engine)} == {"ledger.checkpoint.kept"}
+        assert "checkpoint 2 that the log keeps is not what was signed" in desk("vault", "check", code=6).err
+    ledger.write_bytes(held)
+    desk("vault", "check")
 
 
 def is_named(world: World, name: str) -> bool:
