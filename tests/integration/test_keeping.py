@@ -6,7 +6,7 @@ import pytest
 
 from sandbox.crypto.keyfile import lock_key
 from sandbox.crypto.keys import generate_key
-from sandbox.jobs.keeping import broken_checkpoints, check_vault, collect_vault, missing_documents
+from sandbox.jobs.keeping import check_vault, collect_vault
 from sandbox.model.keys import Role, SuiteName
 from sandbox.service.ceremonies import deal, open_keys
 from sandbox.service.compose import register_key
@@ -136,53 +136,6 @@ def test_a_flipped_bit_of_a_key_or_document_beside_the_vault_is_found_and_named(
     path.write_bytes(path.read_bytes()[:-1])
     told = desk("vault", "check", "--json", code=6)
     assert [fault["object"] for fault in told.json["faults"]] == ["keys/health.key"]
-
-
-def test_a_document_of_the_log_that_is_gone_is_a_fault(desk: Desk, world: World) -> None:
-    world.run()
-    documents = sorted((world.state / "documents" / "objects").iterdir())
-    named = [path for path in documents if is_named(world, path.name)]
-    assert len(named) > 6
-    with world.engine() as engine:
-        assert list(missing_documents(engine)) == []
-        for path in named:
-            held = path.read_bytes()
-            path.unlink()
-            assert f"documents/objects/{path.name}" in {fault.object for fault in missing_documents(engine)}
-            path.write_bytes(held)
-    first = named[0]
-    first.unlink()
-    told = desk("vault", "check", code=6)
-    assert "vault.seal_broken.missing" in told.err
-    assert f"the document `documents/objects/{first.name}`, which entry " in told.err
-
-
-def test_a_kept_checkpoint_that_changed_is_a_fault(desk: Desk, world: World) -> None:
-    world.run()
-    with world.engine() as engine:
-        notes = list(engine.ledger.checkpoints())
-        assert len(notes) > 2
-        assert list(broken_checkpoints(engine)) == []
-    ledger = next(world.state.rglob("ledger.sqlite"))
-    held = ledger.read_bytes()
-    for place in (notes[1].index("\n") + 1, notes[1].rindex("=") - 9):
-        # Another size, and another cosignature.
-        word = notes[1][place : place + 8].encode()
-        assert held.count(word) >= 1
-        ledger.write_bytes(held.replace(word, bytes([word[0] ^ 1]) + word[1:]))
-        with world.engine() as engine:
-            assert {fault.code for fault in broken_checkpoints(engine)} == {"ledger.checkpoint.kept"}
-        assert "checkpoint 2 that the log keeps is not what was signed" in desk("vault", "check", code=6).err
-    ledger.write_bytes(held)
-    desk("vault", "check")
-
-
-def is_named(world: World, name: str) -> bool:
-    """Whether an entry of the log, or a transcript that one names, has a document's digest in it."""
-    with world.records() as records:
-        entries = b"".join(entry.to_bytes() for entry in records.ledger.entries(0, records.ledger.size))
-    there = (world.state / "documents" / "objects").iterdir()
-    return name.encode() in entries + b"".join(path.read_bytes() for path in there)
 
 
 def test_key_files_in_each_others_places_are_named(desk: Desk, world: World) -> None:
