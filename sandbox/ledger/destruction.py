@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.crypto.keys import PrivateKey
+from sandbox.crypto.share_words import DESTROYED, FIELDS, LOST, verify_words
 from sandbox.crypto.signing import sign, verify_signature
 from sandbox.errors import LedgerError, SaggarError
 from sandbox.ledger.bodies import check_time
@@ -131,7 +132,8 @@ def verify_destruction(
        may witness (department or custodian) are among the signers, as the certificate says.
     3. Each snapshot's second read found nothing.
     4. With a receipt: the cosigned log has an entry that names exactly these bytes.
-    5. With a closed epoch: it is signed by the sandbox and names exactly these bytes; with its receipt, it is logged.
+    5. With a closed epoch: it is signed by the sandbox and names exactly these bytes, and each word on a share in it is
+       signed by a custodian; with its receipt, it is logged.
 
     Args:
         raw: the certificate's document.
@@ -174,9 +176,30 @@ def _verified_epoch(
         raise _refused("epoch", "the closed epoch is not signed by the sandbox of this log")
     if certificate not in document.record["certificates"]:
         raise _refused("epoch", "the closed epoch does not name this certificate")
+    for each in document.record["receipts"]:
+        _check_words(each, keys)
     if receipt is not None:
         _logged(receipt, trusted, EntryKind.EPOCH_CLOSED, digest_of(raw))
     return document.record
+
+
+def _check_words(given: Any, keys: Sequence[PublicKey]) -> None:
+    """Refuse what a closed epoch holds of a share, unless a custodian signed each signature of it.
+
+    Whether the shares left are fewer than the threshold is not shown here: who got one is in the vault's own record.
+    """
+    known = {key.key_id: key for key in keys if key.role is Role.CUSTODIAN}
+    try:
+        destroyed = set(given) == {"receipt", "signature"}
+        words = given["receipt"] if destroyed else given["lost"]
+        signatures = [Signature.parse(each) for each in ([given["signature"]] if destroyed else given["signatures"])]
+        well_formed = set(words) == FIELDS and words["kind"] == (DESTROYED if destroyed else LOST) and signatures
+        if not well_formed or (destroyed and signatures[0].key_id != words["key"]):
+            raise _refused("epoch", "the closed epoch holds something that is no receipt of a share")
+        for signature in signatures:
+            verify_words(known[signature.key_id], words, signature)
+    except (SaggarError, KeyError, TypeError) as error:
+        raise _refused("epoch", "a custodian's word on a share, which the closed epoch holds, does not hold") from error
 
 
 def _verified_signers(document: SignedRecord, context: str, keys: Sequence[PublicKey]) -> tuple[PublicKey, ...]:

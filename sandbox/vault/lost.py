@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.crypto.keys import PrivateKey
-from sandbox.crypto.signing import sign, verify_signature
+from sandbox.crypto.share_words import LOST, share_words, sign_words, verify_words
 from sandbox.errors import InputError, SaggarError, VaultError
-from sandbox.model.canonical import canonical_bytes, parse_canonical
+from sandbox.model.canonical import parse_canonical
 from sandbox.model.keys import PublicKey, Signature
-
-LOST_CONTEXT = "saggar/share-lost/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +41,14 @@ class LostShare:
 
     def words(self) -> dict[str, Any]:
         """Return what is signed, as a canonical record."""
-        return {
-            "v": 1,
-            "kind": "saggar.share_lost",
-            "ceremony": self.ceremony,
-            "index": self.index,
-            "custodian": self.custodian,
-            "key": self.key_id,
-            "at": self.at,
-        }
+        return share_words(
+            LOST,
+            ceremony=self.ceremony,
+            index=self.index,
+            custodian=self.custodian,
+            key_id=self.key_id,
+            at=self.at,
+        )
 
     def to_record(self) -> dict[str, Any]:
         """Return the declaration with its signatures."""
@@ -111,8 +108,7 @@ def declare_lost(ceremony: Mapping[str, Any], custodian: str, signers: Sequence[
     holder = next(each for each in ceremony["custodians"] if each["name"] == custodian)
     unsigned = LostShare(ceremony["ceremony"], holder["index"], custodian, holder["key"], at, ())
     _check_signers(unsigned, {key.public.key_id for key in signers}, ceremony)
-    message = canonical_bytes(unsigned.words())
-    signatures = tuple(sign(key, LOST_CONTEXT, message) for key in signers)
+    signatures = tuple(sign_words(key, unsigned.words()) for key in signers)
     return LostShare(unsigned.ceremony, unsigned.index, custodian, unsigned.key_id, at, signatures)
 
 
@@ -127,13 +123,12 @@ def check_lost(lost: LostShare, ceremony: Mapping[str, Any], keys: Mapping[str, 
     Raises:
         VaultError: a signature does not hold, or too few signed (`vault.custody.lost`).
     """
-    message = canonical_bytes(lost.words())
     for signature in lost.signatures:
         key = keys.get(signature.key_id)
         try:
             if key is None:
                 raise _refused(f"the declaration that the share of `{lost.custodian}` is lost is signed by a stranger")
-            verify_signature(key, LOST_CONTEXT, message, signature)
+            verify_words(key, lost.words(), signature)
         except SaggarError as error:
             raise _refused(
                 f"the declaration that the share of `{lost.custodian}` is lost does not hold", custodian=lost.custodian

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.crypto.keys import PrivateKey
-from sandbox.crypto.signing import sign, verify_signature
+from sandbox.crypto.share_words import DESTROYED, share_words, sign_words, verify_words
 from sandbox.errors import SaggarError, SealBrokenError, VaultError
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.keys import PublicKey, Signature
@@ -23,7 +23,6 @@ from sandbox.vault.keyring import Keyring
 from sandbox.vault.lost import LostShare, check_lost
 from sandbox.vault.masters import MasterKey
 
-RECEIPT_CONTEXT = "saggar/share-destroyed/1"
 _FILE = "custody"
 
 
@@ -47,15 +46,14 @@ class ShareReceipt:
 
     def words(self) -> dict[str, Any]:
         """Return what is signed, as a canonical record."""
-        return {
-            "v": 1,
-            "kind": "saggar.share_destroyed",
-            "ceremony": self.ceremony,
-            "index": self.index,
-            "custodian": self.custodian,
-            "key": self.key_id,
-            "at": self.at,
-        }
+        return share_words(
+            DESTROYED,
+            ceremony=self.ceremony,
+            index=self.index,
+            custodian=self.custodian,
+            key_id=self.key_id,
+            at=self.at,
+        )
 
     def to_record(self) -> dict[str, Any]:
         """Return the receipt with its signature."""
@@ -85,7 +83,7 @@ class ShareReceipt:
 def receipt_for(share: Share, key: PrivateKey, *, at: str) -> ShareReceipt:
     """Return the receipt of a share that its custodian has destroyed."""
     unsigned = ShareReceipt(share.ceremony, share.index, share.custodian, share.key_id, at, Signature("", b""))
-    signature = sign(key, RECEIPT_CONTEXT, canonical_bytes(unsigned.words()))
+    signature = sign_words(key, unsigned.words())
     return ShareReceipt(share.ceremony, share.index, share.custodian, share.key_id, at, signature)
 
 
@@ -168,7 +166,7 @@ def check_receipts(
         try:
             if key is None:
                 raise _wrong_receipt(receipt.custodian)
-            verify_signature(key, RECEIPT_CONTEXT, canonical_bytes(receipt.words()), receipt.signature)
+            verify_words(key, receipt.words(), receipt.signature)
         except SaggarError as error:
             raise _wrong_receipt(receipt.custodian) from error
         gone.add((receipt.ceremony, receipt.index, receipt.key_id))

@@ -19,10 +19,10 @@ from sandbox.vault.arrays import numpy_of
 from sandbox.vault.parquet_file import MOST_BYTES, DictionaryColumn, PhysicalType, varint
 
 Places = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-_SAMPLE_ROWS = 4_096
+SAMPLE_ROWS = 4_096  # these show what packs a column best
 _CLOSE = 1 << 8
 _TEXTS_MAX = 1 << 16
-_DICTIONARY_BYTES = 1 << 23
+DICTIONARY_BYTES = 1 << 23
 _MOST_RUNS = 1 << 24
 _GROUP = 8
 _BLOCK_ROWS = 1 << 15  # a multiple of the group
@@ -67,12 +67,12 @@ def packed_numbers(values: pa.Array, *, most: int) -> DictionaryColumn | None:
 
     Args:
         values: whole numbers or dates.
-        most: how many bytes the first 4096 of them may take; more, and there is a better way.
+        most: how many bytes the first `SAMPLE_ROWS` of them may take; more, and there is a better way.
     """
     if not len(values) or values.null_count or len(values) >= MOST_BYTES:
         return None
     numbers = numpy_of(values.view(pa.int32()) if pa.types.is_date32(values.type) else values)
-    sample = numbers[:_SAMPLE_ROWS]
+    sample = numbers[:SAMPLE_ROWS]
     if int(sample.max()) - int(sample.min()) >= _CLOSE:
         return None
     least, highest = int(numbers.min()), int(numbers.max())
@@ -94,10 +94,10 @@ def packed_texts(values: pa.Array) -> DictionaryColumn | None:
     rows, texts = len(values), values.dictionary
     if not 0 < rows < MOST_BYTES // 2 or values.null_count or not pa.types.is_string(texts.type):
         return None
-    if not 0 < len(texts) <= _TEXTS_MAX or texts.null_count or texts.nbytes > _DICTIONARY_BYTES:
+    if not 0 < len(texts) <= _TEXTS_MAX or texts.null_count or texts.nbytes > DICTIONARY_BYTES:
         return None
     indices = numpy_of(values.indices)
-    sample = indices[:_SAMPLE_ROWS]
+    sample = indices[:SAMPLE_ROWS]
     if np.count_nonzero(sample[1:] == sample[:-1]) > len(sample) // 4:
         return None
     width = max(1, (len(texts) - 1).bit_length())

@@ -22,19 +22,17 @@ from sandbox.errors import SealBrokenError
 from sandbox.vault.arrays import numpy_of
 from sandbox.vault.chunks import ChunkContext, open_chunk, seal_chunk_into, sealed_length
 from sandbox.vault.columns import RANK_COLUMN, SYSTEM_COLUMNS, UNIT_COLUMN
-from sandbox.vault.packed import packed_numbers, packed_texts, packed_units
+from sandbox.vault.packed import DICTIONARY_BYTES, SAMPLE_ROWS, packed_numbers, packed_texts, packed_units
 from sandbox.vault.parquet_file import DictionaryColumn, write_dictionary_column
 from sandbox.vault.room import Room
 
 CHUNK_ROWS = 1 << 20
-_SAMPLE_ROWS = 4_096
 _FIRST_ROWS = 64  # these alone show of most numbers that they have many values
 _VERY_FEW = 4
 _PAGE_ROWS = 1 << 20
 # What Parquet takes in at once, before it looks whether a page is full.
 _TEXTS_AT_ONCE = 1 << 10
 _NUMBERS_AT_ONCE = 1 << 16
-_DICTIONARY_BYTES = 1 << 23
 _WORTH_IT = 0.8
 _LZ4 = pa.Codec("lz4_raw")
 _HEAD_BYTES = 8
@@ -192,7 +190,7 @@ def write_column(column: str, values: pa.Array, sink: pa.NativeFile) -> None:
         sink,
         row_group_size=max(1, len(narrow)),
         use_dictionary=layout.dictionary,
-        dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        dictionary_pagesize_limit=DICTIONARY_BYTES,
         column_encoding={column: "BYTE_STREAM_SPLIT"} if layout.split else None,
         compression=layout.compression,
         write_statistics=False,
@@ -218,7 +216,7 @@ def _choose_layout(values: pa.Array, *, own: bool) -> _Layout:
     if not own and _has_few_values(values):
         return _Layout(dictionary=True)
     if pa.types.is_integer(values.type) or pa.types.is_date32(values.type):
-        return _number_layout(values.slice(0, _SAMPLE_ROWS).drop_null())
+        return _number_layout(values.slice(0, SAMPLE_ROWS).drop_null())
     return _Layout()
 
 
@@ -251,7 +249,7 @@ def _packed(column: str, values: pa.Array) -> DictionaryColumn | None:
         return packed_texts(values)
     if not pa.types.is_integer(values.type) and not pa.types.is_date32(values.type):
         return None
-    sample = values.slice(0, _SAMPLE_ROWS)
+    sample = values.slice(0, SAMPLE_ROWS)
     if not len(sample) or values.null_count or _has_few_values(sample):
         return None
     return packed_numbers(values, most=min(_compressed(sample)))
@@ -271,7 +269,7 @@ def _has_few_values(values: pa.Array) -> bool:
     """Guess from the first rows, which are in random order of units, whether a dictionary pays."""
     if pa.types.is_dictionary(values.type):
         return True
-    sample = values.slice(0, _SAMPLE_ROWS)
+    sample = values.slice(0, SAMPLE_ROWS)
     if pa.types.is_integer(values.type) or pa.types.is_date32(values.type):
         return all(pc.count_distinct(each).as_py() <= _VERY_FEW for each in (sample.slice(0, _FIRST_ROWS), sample))
     return bool(pc.count_distinct(sample).as_py() <= max(_VERY_FEW, len(sample) // 8))

@@ -3,16 +3,18 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from connectors.csv_source import CsvSource
-from sandbox.crypto.keys import PrivateKey
+from sandbox.crypto.keys import PrivateKey, generate_key
+from sandbox.crypto.share_words import DESTROYED, LOST, share_words, sign_words
 from sandbox.errors import KeyUnavailableError, LedgerError, PolicyError, SaggarError, SnapshotNotFoundError, VaultError
 from sandbox.jobs.destroy import Logged, close_epoch, destroy
 from sandbox.jobs.ingest import ingest
 from sandbox.jobs.publishing import receipt_for
-from sandbox.ledger.destruction import SignedRecord, verify_destruction
+from sandbox.ledger.destruction import EPOCH_CONTEXT, SignedRecord, sign_record, verify_destruction
 from sandbox.ledger.verify import Trusted
 from sandbox.model.canonical import canonical_bytes, parse_canonical
 from sandbox.model.digest import digest_of
@@ -215,6 +217,47 @@ def test_a_closed_epoch_that_does_not_name_the_certificate_completes_nothing(wor
     forged["record"]["certificates"] = [logged.digest]
     with pytest.raises(LedgerError, match="does not hold"):
         verify_destruction(logged.document.to_bytes(), keys, trusted, epoch=(canonical_bytes(forged), None))
+
+
+def test_a_word_on_a_share_that_no_custodian_signed_completes_nothing(world: World) -> None:
+    logged, closed = order(world), close(world)
+    keys, trusted = believed(world)
+    an, stranger = (generate_key(name, Role.CUSTODIAN, SuiteName.GM) for name in ("an", "stranger"))
+    with open_engine(world.state, passphrase=NEW, purpose="test", wait_s=5) as engine:
+        box = engine.key
+
+    def level(*given: object) -> str:
+        record = {**closed.document.record, "receipts": list(given)}
+        raw = sign_record(record, EPOCH_CONTEXT, [box]).to_bytes()
+        return verify_destruction(logged.document.to_bytes(), [*keys, an.public], trusted, epoch=(raw, None)).level
+
+    def words(kind: str) -> dict[str, Any]:
+        return share_words(
+            kind, ceremony="c" * 32, index=1, custodian="an", key_id=an.public.key_id, at=closed.document.record["at"]
+        )
+
+    def by(key: PrivateKey, kind: str) -> dict[str, Any]:
+        return sign_words(key, words(kind)).to_record()
+
+    gone, lost = words(DESTROYED), words(LOST)
+    receipt = {"receipt": gone, "signature": by(an, DESTROYED)}
+    declared = {"lost": lost, "signatures": [by(an, LOST)]}
+    assert level(receipt, declared) == "L2"
+    for forged in (
+        {**receipt, "receipt": {**gone, "index": 2}},
+        {**receipt, "signature": by(stranger, DESTROYED)},
+        {"receipt": lost, "signature": by(an, LOST)},
+        {"receipt": {**gone, "key": stranger.public.key_id}, "signature": by(an, DESTROYED)},
+        {**declared, "signatures": []},
+        {**declared, "signatures": [by(an, LOST), by(stranger, LOST)]},
+        {**declared, "signatures": [by(an, DESTROYED)]},
+        {**declared, "lost": {**lost, "custodian": "bo"}},
+        {},
+        None,
+    ):
+        with pytest.raises(LedgerError) as caught:
+            level(receipt, forged)
+        assert caught.value.code == "ledger.destruction.epoch"
 
 
 class Crash(BaseException):
